@@ -1,0 +1,58 @@
+"""Load dlt resources into Qdrant with Dagster: embedded locally, only what changed, nothing lost.
+
+Names are imported when they are used, so that `import dagster_qdrant` costs nothing in the many
+processes of a Dagster deployment.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagster_qdrant.adapter import qdrant_adapter
+    from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
+    from dagster_qdrant.client import (
+        QdrantConfigurationError,
+        QdrantError,
+        QdrantTerminalError,
+        QdrantTransientError,
+    )
+    from dagster_qdrant.resource import QdrantResource
+    from dagster_qdrant.translator import QdrantDltTranslator
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "QdrantConfigurationError": "client",
+    "QdrantDltTranslator": "translator",
+    "QdrantError": "client",
+    "QdrantResource": "resource",
+    "QdrantTerminalError": "client",
+    "QdrantTransientError": "client",
+    "build_qdrant_assets": "assets",
+    "qdrant_adapter": "adapter",
+    "qdrant_assets": "assets",
+}
+
+__all__ = [
+    "QdrantConfigurationError",
+    "QdrantDltTranslator",
+    "QdrantError",
+    "QdrantResource",
+    "QdrantTerminalError",
+    "QdrantTransientError",
+    "build_qdrant_assets",
+    "qdrant_adapter",
+    "qdrant_assets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,180 @@
+"""The collections of one dataset: their names, how they are made, read off and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from dagster_qdrant.client import Connection, QdrantConflict, QdrantNotFound
+from dagster_qdrant.embedding import EmbeddingOptions
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+IndexType = Literal["keyword", "datetime"]
+
+# Under this key a collection's metadata says what it holds.
+METADATA_KEY = "dagster_qdrant"
+
+
+class Collections:
+    """Access to the collections of a dataset through one connection.
+
+    Args:
+        connection: The way to Qdrant.
+        dataset_name: The dataset's name as dlt normalized it, or None.
+        separator: What stands between dataset and table in a collection's name.
+    """
+
+    def __init__(self, connection: Connection, dataset_name: str | None, separator: str) -> None:
+        self.connection = connection
+        self.dataset_name = dataset_name
+        self.separator = separator
+
+    def name(self, table_name: str) -> str:
+        """The collection's name for a table."""
+        if not self.dataset_name:
+            return table_name
+        return f"{self.dataset_name}{self.separator}{table_name}"
+
+    def describe(self, collection: str) -> models.CollectionInfo | None:
+        """What Qdrant says of a collection, or None if there is none."""
+        try:
+            return self.connection.request(self.connection.client.get_collection, collection)
+        except QdrantNotFound:
+            return None
+
+    def exists(self, collection: str) -> bool:
+        """Whether there is such a collection."""
+        return self.connection.request(self.connection.client.collection_exists, collection)
+
+    def create(
+        self,
+        table_name: str,
+        *,
+        embedding: EmbeddingOptions | None = None,
+        embed: tuple[str, ...] = (),
+        indexes: Mapping[str, IndexType] | None = None,
+    ) -> None:
+        """Create the collection of a table with what our own queries need.
+
+        Another run may create it at the same moment.
+
+        Args:
+            table_name: The table.
+            embedding: The model whose vectors it holds; None: no vectors.
+            embed: The columns that are embedded.
+            indexes: Payload fields that are filtered or sorted by.
+        """
+        from qdrant_client import models
+
+        client, collection = self.connection.client, self.name(table_name)
+        vectors: dict[str, models.VectorParams] = {}
+        about: dict[str, Any] = {"dataset": self.dataset_name, "table": table_name}
+        if embedding:
+            vectors[embedding.vector_name] = models.VectorParams(
+                size=embedding.vector_size, distance=models.Distance.COSINE
+            )
+            about |= {"model": embedding.model, "embed": list(embed)}
+        try:
+            self.connection.request(
+                client.create_collection,
+                collection,
+                vectors_config=vectors,
+                metadata={METADATA_KEY: about},
+            )
+        except QdrantConflict:
+            pass  # Another run was faster, with the same request.
+        if not self.connection.is_local:  # Local mode scans and warns of indexes.
+            for field_name, kind in (indexes or {}).items():
+                self.connection.request(
+                    client.create_payload_index,
+                    collection,
+                    field_name=field_name,
+                    field_schema=models.PayloadSchemaType(kind),
+                    wait=True,
+                )
+
+    def drop(self, collection: str) -> None:
+        """Delete a collection, if there is one."""
+        try:
+            self.connection.request(self.connection.client.delete_collection, collection)
+        except QdrantNotFound:
+            pass  # Gone is what was asked for.
+
+    def count(self, collection: str) -> int:
+        """The exact number of points."""
+        return self.connection.request(
+            self.connection.client.count, collection, exact=True
+        ).count
+
+    def delete_where(self, collection: str, condition: models.Filter) -> None:
+        """Delete the points that a filter selects, if there is such a collection."""
+        from qdrant_client import models
+
+        try:
+            self.connection.request(
+                self.connection.client.delete,
+                collection,
+                points_selector=models.FilterSelector(filter=condition),
+                wait=True,
+            )
+        except QdrantNotFound:
+            pass  # No collection, no points.
+
+    def newest_first(
+        self, collection: str, condition: models.Filter | None, order_by: str, page: int = 10
+    ) -> Iterator[Mapping[str, Any]]:
+        """Payloads of points, from the latest time to the earliest.
+
+        Qdrant pages an ordered scroll by value: a page begins with all that have the last value
+        of the one before. Points seen are passed over, and a page that brings nothing new is
+        asked for in double size, so this ends however many points share a time.
+
+        Args:
+            collection: The collection.
+            condition: Which points.
+            order_by: Payload field with a time; needs an index on a server.
+            page: How many points to ask for at first.
+
+        Raises:
+            QdrantNotFound: If there is no such collection.
+        """
+        from qdrant_client import models
+
+        seen: set[Any] = set()
+        start_from: Any = None
+        while True:
+            records, _ = self.connection.request(
+                self.connection.client.scroll,
+                collection,
+                scroll_filter=condition,
+                order_by=models.OrderBy(
+                    key=order_by, direction=models.Direction.DESC, start_from=start_from
+                ),
+                limit=page,
+                with_payload=True,
+                with_vectors=False,
+            )
+            fresh = [record for record in records if record.id not in seen]
+            for record in fresh:
+                seen.add(record.id)
+                yield record.payload or {}
+            if len(records) < page:
+                return
+            start_from = (records[-1].payload or {})[order_by]
+            if not fresh:
+                page *= 2
+
+
+def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    """The vectors of a collection by name; the unnamed one is called ""."""
+    vectors = info.config.params.vectors
+    if vectors is None:
+        return {}
+    return dict(vectors) if isinstance(vectors, dict) else {"": vectors}
+
+
+def about(info: models.CollectionInfo) -> dict[str, Any]:
+    """What this package wrote about a collection when it made it; empty if it did not."""
+    return dict((info.config.metadata or {}).get(METADATA_KEY) or {})

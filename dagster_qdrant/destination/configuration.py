@@ -1,0 +1,235 @@
+"""The destination's options, under the names and in the sections that dlt users know."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Annotated, Any, Final, List, Optional  # noqa: UP035 (dlt reads these hints)
+
+from dlt.common.configuration import NotResolved, configspec
+from dlt.common.configuration.specs.base_configuration import (
+    BaseConfiguration,
+    CredentialsConfiguration,
+)
+from dlt.common.destination.client import (
+    DestinationClientConfiguration,
+    DestinationClientDwhConfiguration,
+)
+from dlt.common.storages.configuration import WithLocalFiles
+from dlt.common.utils import digest128
+
+from dagster_qdrant.client import (
+    DEFAULT_GRPC_PORT,
+    DEFAULT_LOCK_TIMEOUT,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_PORT,
+    DEFAULT_TIMEOUT,
+    ConnectionOptions,
+    QdrantConfigurationError,
+)
+from dagster_qdrant.embedding import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_MODEL,
+    EmbeddingError,
+    EmbeddingOptions,
+)
+
+DEFAULT_UPLOAD_BATCH_SIZE = 64
+DEFAULT_DATASET_SEPARATOR = "_"
+
+
+@configspec
+class QdrantCredentials(CredentialsConfiguration):
+    """Where Qdrant is and its key: `[destination.qdrant.credentials]`.
+
+    Also made from a URL as text, or from a `QdrantClient` that its owner closes.
+    """
+
+    location: Optional[str] = None
+    api_key: Optional[str] = dataclasses.field(default=None, repr=False)
+    path: Optional[str] = None
+
+    def parse_native_representation(self, native_value: Any) -> None:
+        """Take a URL, or a client."""
+        if isinstance(native_value, str):
+            self.location = native_value
+        elif hasattr(native_value, "get_collections"):
+            self._client = native_value
+        else:
+            super().parse_native_representation(native_value)
+        self.resolve()
+
+    @property
+    def client(self) -> Any:
+        """The client that was given as credentials, or None."""
+        return getattr(self, "_client", None)
+
+
+@configspec
+class QdrantClientOptions(BaseConfiguration):
+    """How to talk to the server: `[destination.qdrant.options]`."""
+
+    port: int = DEFAULT_PORT
+    grpc_port: int = DEFAULT_GRPC_PORT
+    prefer_grpc: bool = False
+    https: Optional[bool] = None
+    prefix: Optional[str] = None
+    timeout: int = DEFAULT_TIMEOUT
+    host: Optional[str] = None
+    path: Optional[str] = None
+
+
+@configspec
+class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfiguration):
+    """All options: `[destination.qdrant]`, or the arguments of `qdrant(...)`."""
+
+    destination_type: Final[str] = dataclasses.field(  # type: ignore[misc]
+        default="qdrant", init=False, repr=False, compare=False
+    )
+    credentials: Optional[QdrantCredentials] = None
+    # The place as the code names it. dlt does not look these two up, since its last resort is the
+    # bare name as an environment variable: `path` would be the shell's PATH. `_configured` does.
+    location: Annotated[Optional[str], NotResolved()] = None
+    path: Annotated[Optional[str], NotResolved()] = None
+    # The names that dlt's own destination gives to the two.
+    qd_location: Optional[str] = None
+    qd_path: Optional[str] = None
+    options: Optional[QdrantClientOptions] = None
+
+    # A dataset name is not required: without one, collections have the names of their tables.
+    dataset_name: Annotated[Optional[str], NotResolved()] = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
+    dataset_separator: str = DEFAULT_DATASET_SEPARATOR
+
+    embedding_batch_size: int = DEFAULT_BATCH_SIZE
+    embedding_parallelism: int = 0
+    upload_batch_size: int = DEFAULT_UPLOAD_BATCH_SIZE
+    upload_parallelism: int = 1
+    upload_max_retries: int = DEFAULT_MAX_RETRIES
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+
+    model: str = DEFAULT_MODEL
+    model_path: Optional[str] = None
+    cache_dir: Optional[str] = None
+    local_files_only: bool = False
+    threads: int = 1
+    providers: Optional[List[str]] = None  # noqa: UP006
+
+    def on_resolved(self) -> None:
+        """Gather the place from where it may be written, and check all options at once."""
+        credentials = self.credentials or QdrantCredentials()
+        options = self.options or QdrantClientOptions()
+        location = self.location or _only_one(
+            {
+                "location": self._configured("location"),
+                "credentials.location": credentials.location,
+                "qd_location": self.qd_location,
+            },
+        )
+        path = self.path or _only_one(
+            {
+                "path": self._configured("path"),
+                "credentials.path": credentials.path,
+                "options.path": options.path,
+                "qd_path": self.qd_path,
+            },
+        )
+        if path and not os.path.isabs(path):
+            path = self.make_location(path, "%s.qdrant")
+        self.location, self.path = location, path
+        for name, value in {
+            "upload_batch_size": self.upload_batch_size,
+            "upload_parallelism": self.upload_parallelism,
+        }.items():
+            if value < 1:
+                raise QdrantConfigurationError(f"`{name}` is {value}; it must be 1 or more.")
+        self._connection_options = ConnectionOptions(
+            location=location,
+            path=path,
+            api_key=credentials.api_key or None,
+            host=options.host,
+            port=options.port,
+            grpc_port=options.grpc_port,
+            prefer_grpc=options.prefer_grpc,
+            https=options.https,
+            prefix=options.prefix,
+            timeout=options.timeout,
+            max_retries=self.upload_max_retries,
+            lock_timeout=self.lock_timeout,
+            external_client=credentials.client,
+        )
+        if self._connection_options.is_local and self.upload_parallelism > 1:
+            raise QdrantConfigurationError(
+                f"`upload_parallelism` is {self.upload_parallelism}, but local mode "
+                f"({self._connection_options}) writes one batch at a time. Remove it, or use a "
+                "server."
+            )
+        try:
+            self._embedding_options = EmbeddingOptions(
+                model=self.model,
+                model_path=self.model_path,
+                cache_dir=self.cache_dir,
+                local_files_only=self.local_files_only,
+                threads=self.threads,
+                providers=tuple(self.providers) if self.providers else None,
+                batch_size=self.embedding_batch_size,
+                parallelism=self.embedding_parallelism,
+            )
+        except EmbeddingError as error:
+            raise QdrantConfigurationError(str(error)) from error
+
+    def _configured(self, name: str) -> str | None:
+        import dlt
+
+        section = f"destination.{self.destination_name or self.destination_type}.{name}"
+        of_pipeline = f"{self.pipeline_name}.{section}" if self.pipeline_name else None
+        value = (of_pipeline and dlt.secrets.get(of_pipeline, str)) or dlt.secrets.get(section, str)
+        return str(value) if value else None
+
+    @property
+    def connection(self) -> ConnectionOptions:
+        """Where Qdrant is and how to talk to it."""
+        return self._connection_options
+
+    @property
+    def embedding(self) -> EmbeddingOptions:
+        """Which model embeds, and with how much of the machine."""
+        return self._embedding_options
+
+    def collection_name(self, dataset_name: str | None, table_name: str) -> str:
+        """Name of the collection of a table; both names as dlt normalized them."""
+        if not dataset_name:
+            return table_name
+        return f"{dataset_name}{self.dataset_separator}{table_name}"
+
+    def fingerprint(self) -> str:
+        """A digest of the place, which dlt's telemetry tells destinations apart by."""
+        return digest128(self.data_location())
+
+    def data_location(self) -> str:
+        """The place, without the key."""
+        if self.connection.external_client is not None:
+            return f":memory:{id(self.connection.external_client):x}"
+        return str(self.connection)
+
+    def can_write_from(self, other: DestinationClientConfiguration) -> bool:
+        """Qdrant runs no SQL models."""
+        return False
+
+    def can_read_from(self, other: DestinationClientConfiguration) -> bool:
+        """Qdrant joins no tables."""
+        return False
+
+    def __str__(self) -> str:
+        return str(self.connection)
+
+
+def _only_one(values: dict[str, str | None]) -> str | None:
+    given = {key: value for key, value in values.items() if value}
+    if len(set(given.values())) > 1:
+        raise QdrantConfigurationError(
+            f"{' and '.join(f'`{key}`' for key in given)} are set to different values and mean "
+            "the same. Keep one of them."
+        )
+    return next(iter(given.values()), None)

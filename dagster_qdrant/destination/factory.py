@@ -1,0 +1,133 @@
+"""`qdrant(...)`: the destination as a dlt pipeline takes it, and what it can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dlt.common.destination import Destination, DestinationCapabilitiesContext
+from dlt.common.normalizers.naming import NamingConvention
+
+from dagster_qdrant.destination.configuration import (
+    QdrantCredentials,
+    QdrantDestinationConfiguration,
+)
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+    from dagster_qdrant.destination.job_client import QdrantJobClient
+
+
+class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  # noqa: N801 (dlt's destinations are lower case)
+    """Load into Qdrant with dlt: texts embedded, only what changed, nothing lost.
+
+    What is not given here comes from dlt's configuration (`[destination.qdrant]` in secrets.toml
+    or config.toml, `DESTINATION__QDRANT__...`); without any, it is `http://localhost:6333`.
+
+    Args:
+        credentials: A URL, a dict or `QdrantCredentials` with `location`, `api_key` or `path`, or
+            a `QdrantClient` that stays open when the load is done.
+        location: URL of a server, or ":memory:".
+        path: Folder for qdrant-client's local mode.
+        destination_name: Name of the section in dlt's configuration, if not "qdrant".
+        environment: dlt's name for where the pipeline runs.
+        **kwargs: Any other option of `QdrantDestinationConfiguration`, say `model=...`.
+
+    Raises:
+        QdrantConfigurationError: For an option that is not known.
+
+    Example:
+        >>> import dlt
+        >>> from dagster_qdrant import qdrant_adapter
+        >>> movies = [{"id": 1, "title": "Blade Runner"}]
+        >>> pipeline = dlt.pipeline("movies", destination=qdrant(path="data"), dataset_name="films")
+        >>> pipeline.run(qdrant_adapter(movies, embed="title"), table_name="movies")
+    """
+
+    spec = QdrantDestinationConfiguration
+
+    def __init__(
+        self,
+        credentials: QdrantClient | QdrantCredentials | dict[str, Any] | str | None = None,
+        location: str | None = None,
+        path: str | None = None,
+        destination_name: str | None = None,
+        environment: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._refuse_unknown(kwargs)
+        super().__init__(
+            credentials=credentials,
+            destination_name=destination_name,
+            environment=environment,
+            **kwargs,
+        )
+        self._location = location
+        self._path = path
+
+    def configuration(
+        self, initial_config: QdrantDestinationConfiguration | None, accept_partial: bool = False
+    ) -> QdrantDestinationConfiguration:
+        """The options: what this factory was given, then what dlt's configuration says."""
+        config = initial_config or self.spec()
+        config.location = config.location or self._location
+        config.path = config.path or self._path
+        return super().configuration(config, accept_partial)
+
+    @classmethod
+    def _refuse_unknown(cls, options: dict[str, Any]) -> None:
+        from dagster_qdrant.client import QdrantConfigurationError
+
+        known = {
+            *cls.spec.get_resolvable_fields(),
+            *DestinationCapabilitiesContext.get_resolvable_fields(),
+        }
+        if unknown := sorted(set(options) - known):
+            raise QdrantConfigurationError(
+                f"qdrant() has no option {', '.join(f'`{name}`' for name in unknown)}. It has "
+                f"{', '.join(sorted(cls.spec.get_resolvable_fields()))}."
+            )
+
+    def _raw_capabilities(self) -> DestinationCapabilitiesContext:
+        caps = DestinationCapabilitiesContext()
+        caps.preferred_loader_file_format = "jsonl"
+        caps.supported_loader_file_formats = ["jsonl"]
+        caps.has_case_sensitive_identifiers = True
+        # Collections are folders on the server's disk; their names may have 255 bytes.
+        caps.max_identifier_length = 200
+        caps.max_column_identifier_length = 1024
+        caps.max_query_length = 8 * 1024 * 1024
+        caps.is_max_query_length_in_bytes = False
+        caps.max_text_data_type_length = 8 * 1024 * 1024
+        caps.is_max_text_data_type_length_in_bytes = False
+        caps.supports_ddl_transactions = False
+        caps.supported_merge_strategies = ["upsert"]
+        caps.supported_replace_strategies = ["truncate-and-insert", "insert-from-staging"]
+        # One file of a table at a time: it uses all cores anyway, and rows that come twice are
+        # told apart by what is in the collection.
+        caps.loader_parallelism_strategy = "table-sequential"
+        return caps
+
+    @classmethod
+    def adjust_capabilities(
+        cls,
+        caps: DestinationCapabilitiesContext,
+        config: QdrantDestinationConfiguration,
+        naming: NamingConvention | None,
+    ) -> DestinationCapabilitiesContext:
+        """Load one file at a time where Qdrant's local mode is used."""
+        caps = super().adjust_capabilities(caps, config, naming)
+        if config.is_resolved() and config.connection.is_local:
+            caps.loader_parallelism_strategy = "sequential"
+            caps.max_parallel_load_jobs = 1
+        return caps
+
+    @property
+    def client_class(self) -> type[QdrantJobClient]:
+        """The job client, imported when a pipeline needs it."""
+        from dagster_qdrant.destination.job_client import QdrantJobClient
+
+        return QdrantJobClient
+
+
+qdrant.register()

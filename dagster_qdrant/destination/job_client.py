@@ -1,0 +1,234 @@
+"""What dlt asks of a destination, answered with Qdrant's collections."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from dlt.common.configuration.container import Container
+from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.destination.client import (
+    JobClientBase,
+    LoadJob,
+    StateInfo,
+    StorageSchemaInfo,
+    WithStateSync,
+)
+from dlt.common.destination.typing import PreparedTableSchema
+from dlt.common.schema import Schema, TSchemaTables
+from dlt.common.storages import ParsedLoadJobFileName
+from dlt.common.storages.load_package import LoadPackageStateInjectableContext
+
+from dagster_qdrant.client import Connection, connect
+from dagster_qdrant.destination.collections import Collections
+from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.dlt_tables import DltTables
+from dagster_qdrant.destination.load_job import QdrantLoadJob
+from dagster_qdrant.destination.refusals import (
+    refuse_merge_without_key,
+    refuse_unfit_collection,
+    refuse_unfit_embed_columns,
+    refuse_unknown_model,
+)
+from dagster_qdrant.destination.table_plan import TablePlan
+
+
+class QdrantJobClient(JobClientBase, WithStateSync):
+    """One schema's way to Qdrant. dlt enters it for each step and each job of a load.
+
+    Args:
+        schema: The schema whose tables are loaded.
+        config: The destination's options.
+        capabilities: What the destination can do.
+    """
+
+    config: QdrantDestinationConfiguration
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: QdrantDestinationConfiguration,
+        capabilities: DestinationCapabilitiesContext,
+    ) -> None:
+        super().__init__(schema, config, capabilities)
+        self._entered = contextlib.ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> QdrantJobClient:
+        self._connection = self._entered.enter_context(connect(self.config.connection))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self._connection = None
+        self._entered.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The way to Qdrant, while the client is entered."""
+        if self._connection is None:
+            raise RuntimeError("QdrantJobClient is used outside of its `with` block.")
+        return self._connection
+
+    @property
+    def dataset_name(self) -> str | None:
+        """The dataset's name as dlt normalized it."""
+        return self.config.normalize_dataset_name(self.schema) or None
+
+    @property
+    def collections(self) -> Collections:
+        """The dataset's collections."""
+        return Collections(self.connection, self.dataset_name, self.config.dataset_separator)
+
+    @property
+    def _dlt_tables(self) -> DltTables:
+        return DltTables(self.collections, self.schema)
+
+    def _plan(self, table: PreparedTableSchema) -> TablePlan:
+        collection = self.config.collection_name(self.dataset_name, table["name"])
+        return TablePlan.of(table, self.schema, collection)
+
+    # Storage
+
+    def is_storage_initialized(self) -> bool:
+        """Whether anything was ever loaded into the dataset."""
+        return self._dlt_tables.exist()
+
+    def initialize_storage(self, truncate_tables: Iterable[str] | None = None) -> None:
+        """Empty the tables that dlt's refresh modes ask to be emptied.
+
+        Collections are created with the schema. A replaced table is not emptied here: its former
+        rows stay until the new ones are in.
+        """
+        from qdrant_client import models
+
+        for table_name in truncate_tables or ():
+            self.collections.delete_where(self.collections.name(table_name), models.Filter())
+
+    def should_truncate_table_before_load(self, table_name: str) -> bool:
+        """Never: see `initialize_storage`."""
+        return False
+
+    def drop_storage(self) -> None:
+        """Delete the dataset's collections: those of tables that its schemas know."""
+        collections = self.collections
+        tables = self._dlt_tables.table_names() | set(self.schema.tables)
+        for table_name in sorted(tables):
+            collections.drop(collections.name(table_name))
+
+    def drop_tables(self, *tables: str, delete_schema: bool = True) -> None:
+        """Delete the collections of some tables; dlt's refresh modes call it."""
+        for table_name in tables:
+            self.collections.drop(self.collections.name(table_name))
+        if delete_schema:
+            self._dlt_tables.delete_schema()
+
+    # Schema
+
+    def verify_schema(
+        self,
+        only_tables: Iterable[str] | None = None,
+        new_jobs: Iterable[ParsedLoadJobFileName] | None = None,
+    ) -> list[PreparedTableSchema]:
+        """Refuse what cannot be loaded, before anything is written.
+
+        Raises:
+            QdrantTerminalError: With the table, the column or the option concerned.
+        """
+        tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
+        dlt_tables = set(self.schema.dlt_table_names())
+        for table in tables:
+            if table["name"] in dlt_tables:
+                continue
+            plan = self._plan(table)
+            refuse_merge_without_key(table, plan, self.schema.tables)
+            refuse_unfit_embed_columns(table, plan)
+            refuse_unknown_model(plan, self.config.embedding)
+            refuse_unfit_collection(plan, self.collections, self.config.embedding)
+        return tables
+
+    def update_stored_schema(
+        self,
+        only_tables: Iterable[str] | None = None,
+        expected_update: TSchemaTables | None = None,
+        force: bool = False,
+    ) -> TSchemaTables | None:
+        """Create the collections that are missing and store the schema if it is new."""
+        update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
+        collections, dlt_tables = self.collections, self._dlt_tables
+        for table_name in sorted(only_tables or self.schema.tables):
+            if collections.exists(collections.name(table_name)):
+                continue
+            plan = self._plan(self.prepare_load_table(table_name))
+            collections.create(
+                table_name,
+                embedding=self.config.embedding if plan.embed else None,
+                embed=plan.embed,
+                indexes=dlt_tables.indexes(table_name),
+            )
+        if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
+            dlt_tables.store_schema()
+        return update
+
+    # Loading
+
+    def create_load_job(
+        self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
+    ) -> LoadJob:
+        """The job for one file; a restored one runs again and changes nothing that is done."""
+        return QdrantLoadJob(file_path, self._plan(table), self.config)
+
+    def complete_load(self, load_id: str) -> None:
+        """Remove the former rows of replaced tables, then write down that the load is complete."""
+        for table_name in self._replaced_tables(load_id):
+            self._delete_former_rows(table_name, load_id)
+        self._dlt_tables.store_load(load_id)
+
+    def _replaced_tables(self, load_id: str) -> list[str]:
+        """The tables that this load replaced, with their nested tables, which may have no rows."""
+        from dlt.common.schema.utils import get_nested_tables, get_root_table
+
+        package = Container()[LoadPackageStateInjectableContext].storage
+        jobs = package.get_load_package_jobs(load_id)
+        loaded = {job.table_name for in_state in jobs.values() for job in in_state}
+        tables = self.schema.tables
+        roots = {get_root_table(tables, name)["name"] for name in loaded if name in tables}
+        return [
+            table["name"]
+            for root in sorted(roots)
+            if tables[root].get("write_disposition") == "replace"
+            for table in get_nested_tables(tables, root)
+        ]
+
+    def _delete_former_rows(self, table_name: str, load_id: str) -> None:
+        from qdrant_client import models
+
+        plan = self._plan(self.prepare_load_table(table_name))
+        of_this_load = models.FieldCondition(
+            key=plan.load_id, match=models.MatchValue(value=load_id)
+        )
+        self.collections.delete_where(plan.collection, models.Filter(must_not=[of_this_load]))
+
+    # State
+
+    def get_stored_schema(self, schema_name: str | None = None) -> StorageSchemaInfo | None:
+        """The latest stored schema of a name, or of any name."""
+        return self._dlt_tables.newest_schema(schema_name)
+
+    def get_stored_schema_by_hash(self, version_hash: str) -> Any:
+        """The stored schema with a hash, or None."""
+        return self._dlt_tables.schema_by_hash(version_hash)
+
+    def get_stored_state(self, pipeline_name: str) -> StateInfo | None:
+        """The latest state of a pipeline whose load completed.
+
+        Raises:
+            QdrantNotFound: If nothing was ever loaded into the dataset.
+        """
+        return self._dlt_tables.newest_state(pipeline_name)

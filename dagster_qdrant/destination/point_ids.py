@@ -1,0 +1,69 @@
+"""Row -> point id. The same row always has the same id, two rows never share one.
+
+dlt's own destination joins key columns with "_", so ("a_b", "c") and ("a", "b_c") become one
+point. Its ids for keys of a single column are kept, so that data it loaded is updated, not doubled.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# The Python types in which dlt hands over a value of a column's type. Only the types in whose text
+# no two values look alike; keys of other types get the unambiguous encoding.
+_PLAIN_TYPES: Mapping[str, type] = {
+    "text": str,
+    "bigint": int,
+    "double": float,
+    "timestamp": str,
+    "date": str,
+    "time": str,
+    "decimal": str,
+    "wei": str,
+    "binary": str,
+    "bool": bool,
+}
+
+
+def key_point_id(collection: str, values: Sequence[Any], types: Sequence[str | None]) -> str:
+    """The id of a row that has a key.
+
+    Args:
+        collection: Name of the collection.
+        values: The key's values, in the order of the table's columns.
+        types: dlt's data types of these columns.
+
+    Returns:
+        A UUID as text. For one column whose value has the column's type, it equals the id that
+        dlt's own Qdrant destination gives.
+
+    Example:
+        >>> key_point_id("movies", [1], ["bigint"]) == key_point_id("movies", ["1"], ["bigint"])
+        False
+    """
+    if len(values) == 1 and type(values[0]) is _PLAIN_TYPES.get(types[0] or ""):
+        return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{collection}{values[0]}"))
+    return content_point_id(collection, list(values))
+
+
+def content_point_id(collection: str, content: Any, occurrence: int = 0) -> str:
+    """The id of a row that is told from others by its content alone.
+
+    Args:
+        collection: Name of the collection.
+        content: What of the row counts, as JSON can hold it.
+        occurrence: How many rows with the same content came before this one.
+
+    Returns:
+        A UUID as text.
+    """
+    text = canonical_json([content, occurrence] if occurrence else content)
+    # The zero byte keeps these apart from ids of plain keys: no text that dlt loads holds one.
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{collection}\0{text}"))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values and differs for different ones."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)

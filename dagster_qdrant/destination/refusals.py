@@ -1,0 +1,137 @@
+"""What cannot be loaded as it is asked for, said before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlt.common.destination.typing import PreparedTableSchema
+from dlt.common.schema.utils import (
+    get_columns_names_with_prop,
+    get_nested_tables,
+    is_complete_column,
+)
+
+from dagster_qdrant.client import QdrantConfigurationError, QdrantTerminalError
+from dagster_qdrant.destination.collections import Collections, about, vector_params
+from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.embedding import EmbeddingError, EmbeddingOptions
+
+_NOT_TEXT = {"binary": "bytes", "json": "nested data"}
+
+
+def refuse_merge_without_key(
+    table: PreparedTableSchema, plan: TablePlan, tables: Mapping[str, Any]
+) -> None:
+    """A merge has to know which point a row belongs to, and by which rule.
+
+    Raises:
+        QdrantTerminalError: Without a key, or with a merge strategy other than "upsert".
+    """
+    if plan.write_disposition != "merge" or plan.nested:
+        return
+    name = plan.table_name
+    strategy = table.get("x-merge-strategy")
+    if strategy not in (None, "upsert"):
+        raise QdrantTerminalError(
+            f"Table `{name}` asks for the merge strategy '{strategy}', which Qdrant cannot do. "
+            "Use `write_disposition={'disposition': 'merge', 'strategy': 'upsert'}`."
+        )
+    for option in ("source-filter", "destination-scope", "skip-unchanged-rows"):
+        if table.get(f"x-merge-{option}"):
+            raise QdrantTerminalError(
+                f"Table `{name}` sets the merge option `{option.replace('-', '_')}`, which this "
+                "destination does not have. Remove it."
+            )
+    if not plan.key:
+        raise QdrantTerminalError(
+            f"Table `{name}` has the write disposition 'merge' but no key, so its rows cannot be "
+            "told apart. Give the resource a `primary_key` (of one column or several), or use "
+            "the write disposition 'append' or 'replace'."
+        )
+    nested = len(get_nested_tables(tables, name)) > 1  # type: ignore[arg-type]
+    if nested and not get_columns_names_with_prop(table, "primary_key"):
+        raise QdrantTerminalError(
+            f"Table `{name}` is merged by a `unique` column and has nested tables, whose rows dlt "
+            "ties to a primary key. Give the resource a `primary_key`."
+        )
+
+
+def refuse_unfit_embed_columns(table: PreparedTableSchema, plan: TablePlan) -> None:
+    """Columns to embed have to exist and to hold text, or something with an obvious text.
+
+    Raises:
+        QdrantTerminalError: For columns that no row has, and for bytes and nested data.
+    """
+    columns: Mapping[str, Any] = table["columns"]
+    for name in plan.embed:
+        column = columns[name]
+        if not is_complete_column(column):
+            known = ", ".join(
+                f"`{key}`"
+                for key, other in columns.items()
+                if is_complete_column(other) and key not in plan.links
+            )
+            raise QdrantTerminalError(
+                f"Table `{plan.table_name}` is to embed `{name}`, but no row has a value in such a "
+                f"column. It has {known}. If the name is right and the column is empty so far, "
+                f'declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field that holds '
+                "a list becomes a table of its own.)"
+            )
+        if column["data_type"] in _NOT_TEXT:
+            raise QdrantTerminalError(
+                f"Table `{plan.table_name}` is to embed `{name}`, which holds "
+                f"{_NOT_TEXT[column['data_type']]} and not text. Turn it into text first, say with "
+                "`resource.add_map(...)`, or take it out of `embed`."
+            )
+
+
+def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
+    """The model has to be known before rows arrive that need it.
+
+    Raises:
+        QdrantConfigurationError: If fastembed does not know it.
+    """
+    if not plan.embed:
+        return
+    try:
+        _ = embedding.vector_size
+    except EmbeddingError as error:
+        raise QdrantConfigurationError(f"Table `{plan.table_name}`: {error}") from error
+
+
+def refuse_unfit_collection(
+    plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
+) -> None:
+    """A collection that exists has to be the table's own, with vectors of the model.
+
+    Raises:
+        QdrantTerminalError: If it belongs to another table, or has other vectors.
+    """
+    info = collections.describe(plan.collection)
+    if info is None:
+        return
+    owner = about(info)
+    if owner and (owner["dataset"], owner["table"]) != (collections.dataset_name, plan.table_name):
+        raise QdrantTerminalError(
+            f"Collection `{plan.collection}` holds table `{owner['table']}` of dataset "
+            f"`{owner['dataset']}`. Table `{plan.table_name}` of dataset "
+            f"`{collections.dataset_name}` would have the same name. Use another dataset name or "
+            "another `dataset_separator`."
+        )
+    if not plan.embed:
+        return
+    found = vector_params(info)
+    params = found.get(embedding.vector_name)
+    if params is not None and params.size == embedding.vector_size:
+        return
+    holds = (
+        " and ".join(f"`{name}` of size {vector.size}" for name, vector in found.items())
+        or "no vectors"
+    )
+    raise QdrantTerminalError(
+        f"Collection `{plan.collection}` has {holds}, but the model '{embedding.model}' makes "
+        f"`{embedding.vector_name}` of size {embedding.vector_size}. Set `model` to the one it was "
+        "loaded with, load into another dataset, or have dlt drop and load it anew with "
+        "`refresh='drop_resources'`."
+    )

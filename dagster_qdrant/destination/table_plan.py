@@ -1,0 +1,89 @@
+"""What dlt's hints ask for a table, in the terms of this destination."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlt.common.destination.typing import PreparedTableSchema
+from dlt.common.schema import Schema
+from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID
+from dlt.common.schema.utils import (
+    get_columns_names_with_prop,
+    get_first_column_name_with_prop,
+    is_nested_table,
+)
+
+from dagster_qdrant.adapter import EMBED_HINT
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """How the rows of one table become points.
+
+    Args:
+        table_name: The table.
+        collection: The collection.
+        write_disposition: "append", "merge" or "replace".
+        nested: Whether the rows come from lists in another table's rows.
+        key: The columns that identify a row, empty if its content does.
+        key_types: dlt's data types of these columns.
+        embed: The columns whose text is embedded.
+        hard_delete: The column that marks a row as deleted.
+        row_id: The column with dlt's own id of a row.
+        load_id: The column with the id of the load that wrote a row.
+        links: Columns that dlt makes anew for each load and that say nothing of the content.
+    """
+
+    table_name: str
+    collection: str
+    write_disposition: str
+    nested: bool
+    key: tuple[str, ...]
+    key_types: tuple[str | None, ...]
+    embed: tuple[str, ...]
+    hard_delete: str | None
+    row_id: str
+    load_id: str
+    links: frozenset[str]
+
+    @classmethod
+    def of(cls, table: PreparedTableSchema, schema: Schema, collection: str) -> TablePlan:
+        """Read the plan off a table that dlt prepared for loading."""
+        columns: Mapping[str, Any] = table["columns"]
+        disposition = str(table["write_disposition"])
+        row_id = schema.naming.normalize_identifier(C_DLT_ID)
+        load_id = schema.naming.normalize_identifier(C_DLT_LOAD_ID)
+        nested = is_nested_table(table)
+        primary_key = get_columns_names_with_prop(table, "primary_key")
+        unique = [c for c in get_columns_names_with_prop(table, "unique") if c != row_id]
+        if disposition == "append" or (disposition == "merge" and nested):
+            # dlt's row ids in nested tables follow from the parent's key and the position.
+            key = [row_id]
+        elif disposition == "merge":
+            key = primary_key or unique
+        else:
+            key = primary_key
+        links = {
+            name
+            for name, column in columns.items()
+            if any(column.get(hint) for hint in ("row_key", "parent_key", "root_key"))
+        }
+        return cls(
+            table_name=table["name"],
+            collection=collection,
+            write_disposition=disposition,
+            nested=nested,
+            key=tuple(key),
+            key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
+            embed=tuple(get_columns_names_with_prop(table, EMBED_HINT, include_incomplete=True)),
+            hard_delete=(
+                get_first_column_name_with_prop(table, "hard_delete")
+                if disposition == "merge"
+                else None
+            ),
+            row_id=row_id,
+            load_id=load_id,
+            links=frozenset(links | {row_id, load_id}),
+        )
