@@ -44,4 +44,47 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
             raise ValueError(f"`embed` must name columns; {column!r} is no column's name.")
     resource = get_resource_for_adapter(data)
     resource.apply_hints(columns={name: {"name": name, EMBED_HINT: True} for name in columns})  # type: ignore[typeddict-unknown-key]
+    return refuse_null_keys(resource)
+
+
+def refuse_null_keys(resource: DltResource) -> DltResource:
+    """Have rows without a key refused where they come up, with their place and what is in them.
+
+    dlt refuses them too, a step later, when it no longer knows which row it was.
+
+    Args:
+        resource: A resource; changed in place.
+
+    Returns:
+        The resource.
+    """
+    from dagster_qdrant.client import QdrantTerminalError
+
+    rows = 0
+    keys: tuple[str, ...] | None = None
+
+    def check(item: Any) -> Any:
+        nonlocal rows, keys
+        rows += 1
+        if not isinstance(item, dict):
+            return item
+        if keys is None:
+            keys = _merge_keys(resource)
+        for name in keys:
+            if item.get(name) is None:
+                raise QdrantTerminalError(
+                    f"Row {rows} of resource `{resource.name}` has no value in its key `{name}`, "
+                    f"so it cannot be told from other rows: {str(item)[:200]}. Fill it, choose "
+                    "another `primary_key`, or drop such rows with `resource.add_filter(...)`."
+                )
+        return item
+
+    resource.add_map(check)
     return resource
+
+
+def _merge_keys(resource: DltResource) -> tuple[str, ...]:
+    disposition: Any = resource.write_disposition
+    kind = disposition.get("disposition") if isinstance(disposition, dict) else disposition
+    key: Any = resource.compute_table_schema().get("columns", {}) if kind == "merge" else {}
+    return tuple(name for name, column in key.items() if column.get("primary_key"))

@@ -73,7 +73,9 @@ class EmbeddingOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
         if self.batch_size < 1:
-            raise EmbeddingError(f"`embedding_batch_size` is {self.batch_size}; it must be 1 or more.")
+            raise EmbeddingError(
+                f"`embedding_batch_size` is {self.batch_size}; it must be 1 or more."
+            )
         if self.parallelism < 0:
             raise EmbeddingError(
                 f"`embedding_parallelism` is {self.parallelism}; it must be 0 (all cores) or more."

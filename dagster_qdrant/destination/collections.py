@@ -104,9 +104,7 @@ class Collections:
 
     def count(self, collection: str) -> int:
         """The exact number of points."""
-        return self.connection.request(
-            self.connection.client.count, collection, exact=True
-        ).count
+        return self.connection.request(self.connection.client.count, collection, exact=True).count
 
     def delete_where(self, collection: str, condition: models.Filter) -> None:
         """Delete the points that a filter selects, if there is such a collection."""

@@ -92,9 +92,7 @@ class DltTables:
             for payload in self._collections.newest_first(
                 self._versions, condition, order_by, page=1
             ):
-                return StorageSchemaInfo.from_normalized_mapping(
-                    dict(payload), self._schema.naming
-                )
+                return StorageSchemaInfo.from_normalized_mapping(dict(payload), self._schema.naming)
         except QdrantNotFound:
             pass  # Nothing was loaded yet, so there is no schema.
         return None

@@ -1,0 +1,206 @@
+"""One Dagster run of a dlt pipeline: its own working directory, its steps, its results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Union
+
+import dlt
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    DagsterInvariantViolationError,
+    Failure,
+    MaterializeResult,
+    OpExecutionContext,
+)
+from dagster_dlt.translator import DagsterDltTranslator
+from dlt.extract import DltResource, DltSource
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from dagster_qdrant.adapter import refuse_null_keys
+from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
+from dagster_qdrant.client import QdrantError, QdrantTerminalError
+from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.load_job import load_reports
+from dagster_qdrant.metadata import materialization_metadata
+from dagster_qdrant.translator import QdrantDltTranslator
+
+if TYPE_CHECKING:
+    from dlt import Pipeline
+
+    from dagster_qdrant.resource import QdrantResource
+
+
+def run_load(
+    resource: QdrantResource,
+    context: Union[AssetExecutionContext, OpExecutionContext],
+    *,
+    dlt_source: DltSource | DltResource | None,
+    dataset_name: str | None,
+    pipeline_name: str | None,
+    translator: DagsterDltTranslator | None,
+    extract_options: Mapping[str, Any],
+) -> Iterator[Union[MaterializeResult, AssetMaterialization]]:
+    """Load a source and report each table; see `QdrantResource.run`."""
+    is_asset = isinstance(context, AssetExecutionContext)
+    plan = _plan(context, dlt_source, dataset_name, pipeline_name, translator)
+    keys = {name: spec.key for name, spec in plan.specs().items()}
+    if is_asset:
+        keys = {name: key for name, key in keys.items() if key in context.selected_asset_keys}
+        if not keys:
+            raise DagsterInvariantViolationError(
+                "The source that is loaded has no resource for any selected asset: "
+                f"{', '.join(sorted(key.to_user_string() for key in context.selected_asset_keys))}."
+                " Give `run` a source with the resources that the assets were defined with."
+            )
+    # A copy: loading must not change the source that the next run of this process will load.
+    source = plan.source.clone().with_resources(*keys)
+    for selected in source.selected_resources.values():
+        refuse_null_keys(selected)
+    with _pipeline(resource, plan) as pipeline, _as_failure():
+        metadata = _load(pipeline, source, plan, extract_options, context)
+        for name, key in keys.items():
+            yield _result(is_asset, key, metadata[name])
+
+
+def _plan(
+    context: Union[AssetExecutionContext, OpExecutionContext],
+    dlt_source: DltSource | DltResource | None,
+    dataset_name: str | None,
+    pipeline_name: str | None,
+    translator: DagsterDltTranslator | None,
+) -> QdrantAssetsPlan:
+    plan = plan_of(context.assets_def) if isinstance(context, AssetExecutionContext) else None
+    source = None if dlt_source is None else as_source(dlt_source, dataset_name)
+    if plan is None:
+        if source is None:
+            raise DagsterInvariantViolationError(
+                "`run` does not know what to load: this is no asset made by @qdrant_assets. Give "
+                "it a `dlt_source` (and a `dataset_name`)."
+            )
+        return QdrantAssetsPlan(
+            source=source,
+            dataset_name=dataset_name,
+            pipeline_name=pipeline_name or source.name,
+            translator=translator or QdrantDltTranslator(),
+        )
+    return replace(
+        plan,
+        source=source or plan.source,
+        dataset_name=dataset_name or plan.dataset_name,
+        pipeline_name=pipeline_name or plan.pipeline_name,
+        translator=translator or plan.translator,
+    )
+
+
+@contextmanager
+def _pipeline(resource: QdrantResource, plan: QdrantAssetsPlan) -> Iterator[Pipeline]:
+    """A pipeline in a directory of its own, which comes and goes with the run.
+
+    What a failed run left behind cannot spoil the next one, and runs at the same time cannot meet.
+    The state comes back from the destination.
+    """
+    with TemporaryDirectory(prefix="dagster_qdrant_") as directory:
+        pipeline = dlt.pipeline(
+            pipeline_name=plan.pipeline_name,
+            pipelines_dir=directory,
+            destination=resource.destination(),
+            dataset_name=plan.dataset_name,
+        )
+        try:
+            yield pipeline
+        finally:
+            pipeline.deactivate()
+
+
+def _load(
+    pipeline: Pipeline,
+    source: DltSource,
+    plan: QdrantAssetsPlan,
+    extract_options: Mapping[str, Any],
+    context: Union[AssetExecutionContext, OpExecutionContext],
+) -> dict[str, dict[str, Any]]:
+    """Run the steps of dlt and gather what each resource's materialization shows."""
+    seconds: dict[str, float] = {}
+    log = context.log
+    with _timed(seconds, "sync"):
+        if pipeline.config.restore_from_destination:
+            pipeline.sync_destination()
+    with _timed(seconds, "extract"):
+        pipeline.extract(source, **extract_options)
+    with _timed(seconds, "normalize"):
+        normalized = pipeline.normalize()
+    rows = normalized.row_counts
+    log.info(
+        "Extracted %s in %.1f s.",
+        ", ".join(f"{count} rows of {name}" for name, count in rows.items() if name[0] != "_")
+        or "no rows",
+        seconds["extract"] + seconds["normalize"],
+    )
+    # Local mode is opened once for all of dlt's steps in here.
+    with _client(pipeline) as client:
+        with _timed(seconds, "load"):
+            info = pipeline.load()
+        counts = {
+            table: counted
+            for load_id in info.loads_ids
+            for table, counted in load_reports.take(load_id).items()
+        }
+        return {
+            resource.name: materialization_metadata(
+                client,
+                table_name=plan.table_name(resource),
+                rows_loaded=rows.get(plan.table_name(resource), 0),
+                counts=counts,
+                seconds=seconds,
+                partitioned=context.has_partition_key,
+            )
+            for resource in source.selected_resources.values()
+        }
+
+
+@contextmanager
+def _client(pipeline: Pipeline) -> Iterator[QdrantJobClient]:
+    with pipeline.destination_client() as client:
+        if not isinstance(client, QdrantJobClient):
+            raise DagsterInvariantViolationError("The pipeline's destination is not Qdrant.")
+        yield client
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[step] = time.monotonic() - start
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """Say first what happened and what to do, instead of in which step of dlt it was."""
+    try:
+        yield
+    except PipelineStepFailed as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, QdrantError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise Failure(
+            description=str(cause), allow_retries=not isinstance(cause, QdrantTerminalError)
+        ) from error
+
+
+def _result(
+    is_asset: bool, key: AssetKey, metadata: dict[str, Any]
+) -> Union[MaterializeResult, AssetMaterialization]:
+    if is_asset:
+        return MaterializeResult(asset_key=key, metadata=metadata)
+    return AssetMaterialization(asset_key=key, metadata=metadata)

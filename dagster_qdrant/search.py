@@ -1,0 +1,91 @@
+"""Text -> points, with the model that a collection was embedded with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dagster_qdrant.client import Connection, QdrantNotFound, QdrantTerminalError
+from dagster_qdrant.destination.collections import Collections, about, vector_params
+from dagster_qdrant.embedding import (
+    VECTOR_NAME_PREFIX,
+    EmbeddingError,
+    EmbeddingOptions,
+    load_embedder,
+    models_for_vector,
+)
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+def search(
+    connection: Connection,
+    collection: str,
+    text: str,
+    *,
+    embedding: EmbeddingOptions,
+    limit: int = 10,
+    query_filter: models.Filter | None = None,
+) -> list[models.ScoredPoint]:
+    """Find the points whose texts are nearest in meaning.
+
+    Args:
+        connection: The way to Qdrant.
+        collection: The collection.
+        text: What to look for.
+        embedding: How to load a model; its `model` gives way to the collection's.
+        limit: The most points to return.
+        query_filter: A condition on the payload.
+
+    Returns:
+        Points with score (cosine similarity, the nearest first) and payload.
+
+    Raises:
+        QdrantTerminalError: If the text is blank, there is no such collection, it has no vectors,
+            or its model cannot be told or loaded.
+    """
+    if not text.strip():
+        raise QdrantTerminalError("There is no text to search for. Give `text` at least one word.")
+    vector_name, options = _model_of(connection, collection, embedding)
+    try:
+        vector = load_embedder(options).embed_query(text)
+    except EmbeddingError as error:
+        raise QdrantTerminalError(f"Collection `{collection}`: {error}") from error
+    return connection.request(
+        connection.client.query_points,
+        collection,
+        query=vector.tolist(),
+        using=vector_name,
+        limit=limit,
+        query_filter=query_filter,
+        with_payload=True,
+    ).points
+
+
+def _model_of(
+    connection: Connection, collection: str, embedding: EmbeddingOptions
+) -> tuple[str, EmbeddingOptions]:
+    info = Collections(connection, None, "").describe(collection)
+    if info is None:
+        raise QdrantNotFound(
+            f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, and "
+            "under this dataset name?"
+        )
+    names = [name for name in vector_params(info) if name.startswith(VECTOR_NAME_PREFIX)]
+    if not names:
+        raise QdrantTerminalError(
+            f"Collection `{collection}` has no vectors to search. Wrap the resource with "
+            "`qdrant_adapter(resource, embed=[...])` and load it again."
+        )
+    if embedding.vector_name in names:
+        return embedding.vector_name, embedding
+    candidates = [about(info).get("model") or "", *models_for_vector(names[0])]
+    model = next((name for name in candidates if name), None)
+    if model is None:
+        raise QdrantTerminalError(
+            f"Collection `{collection}` was embedded with a model that fastembed does not know "
+            f"(its vector is named `{names[0]}`). Set `model` to the one it was loaded with."
+        )
+    # The files under `model_path` are those of the configured model.
+    return names[0], replace(embedding, model=model, model_path=None)

@@ -1,0 +1,96 @@
+"""dlt resource -> AssetSpec."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dagster import AssetKey, AssetSpec
+from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
+
+from dagster_qdrant.adapter import EMBED_HINT
+
+if TYPE_CHECKING:
+    from dlt.common.destination import Destination
+    from dlt.extract import DltResource
+
+
+class QdrantTranslatorData(DltResourceTranslatorData):
+    """What a translator gets to see: dagster-dlt's data, and where the rows will go.
+
+    There is no dlt pipeline while a code location loads, so `pipeline` is None; `destination` is
+    this package's, so that translators written for dagster-dlt find what they look for.
+    """
+
+    def __new__(
+        cls, resource: DltResource, dataset_name: str | None, table_name: str, collection: str
+    ) -> QdrantTranslatorData:
+        """Keep what dagster-dlt's record has no field for beside its fields."""
+        data: QdrantTranslatorData = super().__new__(cls, resource=resource, pipeline=None)
+        vars(data).update(dataset_name=dataset_name, table_name=table_name, collection=collection)
+        return data
+
+    if TYPE_CHECKING:
+        dataset_name: str | None
+        table_name: str
+        collection: str
+
+    @property
+    def destination(self) -> Destination[Any, Any]:
+        """The Qdrant destination, without any options."""
+        from dagster_qdrant.destination import qdrant
+
+        return qdrant()
+
+
+@dataclass
+class QdrantDltTranslator(DagsterDltTranslator):
+    """Names assets after their collections. Override `get_asset_spec` to change anything.
+
+    Example:
+        >>> class InGroup(QdrantDltTranslator):
+        ...     def get_asset_spec(self, data):
+        ...         spec = super().get_asset_spec(data)
+        ...         return spec.replace_attributes(group_name="search", owners=["team:search"])
+    """
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
+        """The spec of the asset for one resource.
+
+        Args:
+            data: The resource and, as a `QdrantTranslatorData`, where its rows will go.
+
+        Returns:
+            A spec with the key `[dataset_name, table]`, the kinds "dlt" and "qdrant", and the
+            collection as its table name.
+        """
+        spec = super().get_asset_spec(data)
+        if not isinstance(data, QdrantTranslatorData):
+            return spec
+        metadata = {"dagster/table_name": data.collection}
+        if embed := _embedded_columns(data.resource):
+            metadata["embed"] = ", ".join(embed)
+        if isinstance(data.resource.write_disposition, str):
+            metadata["write_disposition"] = data.resource.write_disposition
+        return spec.replace_attributes(
+            key=AssetKey([part for part in (data.dataset_name, data.table_name) if part]),
+            # dagster-dlt adds an upstream asset for the source, which nobody can materialize.
+            deps=[],
+            kinds={"dlt", "qdrant"},
+            description=spec.description or _docstring(data.resource),
+            metadata={**spec.metadata, **metadata},
+        )
+
+
+def _embedded_columns(resource: DltResource) -> list[str]:
+    columns: Any = resource.columns
+    if not isinstance(columns, dict):
+        return []
+    return [name for name, column in columns.items() if column.get(EMBED_HINT)]
+
+
+def _docstring(resource: DltResource) -> str | None:
+    """The docstring of the resource's function, also when the resource has further steps."""
+    function = resource._pipe.gen  # dlt has no public way to it; dagster-dlt reads the same
+    return inspect.getdoc(function) if inspect.isfunction(function) else None
