@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagster_qdrant.adapter import qdrant_adapter
     from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
-    from dagster_qdrant.client import (
+    from dagster_qdrant.errors import (
         QdrantConfigurationError,
         QdrantError,
         QdrantTerminalError,
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "QdrantConfigurationError": "client",
+    "QdrantConfigurationError": "errors",
     "QdrantDltTranslator": "translator",
-    "QdrantError": "client",
+    "QdrantError": "errors",
     "QdrantResource": "resource",
-    "QdrantTerminalError": "client",
-    "QdrantTransientError": "client",
+    "QdrantTerminalError": "errors",
+    "QdrantTransientError": "errors",
     "build_qdrant_assets": "assets",
     "qdrant_adapter": "adapter",
     "qdrant_assets": "assets",

@@ -43,7 +43,8 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
         if not isinstance(column, str) or not column.strip():
             raise ValueError(f"`embed` must name columns; {column!r} is no column's name.")
     resource = get_resource_for_adapter(data)
-    resource.apply_hints(columns={name: {"name": name, EMBED_HINT: True} for name in columns})  # type: ignore[typeddict-unknown-key]
+    hints: Any = {name: {"name": name, EMBED_HINT: True} for name in columns}
+    resource.apply_hints(columns=hints)
     return refuse_null_keys(resource)
 
 
@@ -58,7 +59,7 @@ def refuse_null_keys(resource: DltResource) -> DltResource:
     Returns:
         The resource.
     """
-    from dagster_qdrant.client import QdrantTerminalError
+    from dagster_qdrant.errors import QdrantTerminalError
 
     rows = 0
     keys: tuple[str, ...] | None = None

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from dagster import (
     AssetExecutionContext,
+    AssetMaterialization,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
@@ -212,7 +213,7 @@ def build_qdrant_assets(
     )
     def assets(
         context: AssetExecutionContext, qdrant: QdrantResource
-    ) -> Iterator[MaterializeResult]:
+    ) -> Iterator[MaterializeResult[Any] | AssetMaterialization]:
         yield from qdrant.run(context)
 
     return assets

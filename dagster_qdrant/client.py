@@ -1,8 +1,8 @@
-"""Reach Qdrant: open clients, share a local path, retry, and speak one family of errors.
+"""Reach Qdrant: open clients, share a local path, retry.
 
-qdrant-client raises three unrelated kinds of exceptions (httpx's, gRPC's and local mode's
-`ValueError`), retries nothing, and lets one client at a time use a local path. Everything in this
-package that talks to Qdrant does so through `Connection.request`, which evens that out.
+qdrant-client retries nothing that it waits for, and lets one client at a time use a local path.
+Everything in this package that talks to Qdrant does so through `Connection.request`, which evens
+that out.
 """
 
 from __future__ import annotations
@@ -11,19 +11,13 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from dlt.common.destination.exceptions import (
-    DestinationException,
-    DestinationTerminalException,
-    DestinationTransientException,
-    DestinationUndefinedEntity,
-)
+from dagster_qdrant.errors import QdrantConfigurationError, QdrantTransientError, translate
+from dagster_qdrant.local_path import lock_path, open_path
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -37,50 +31,12 @@ DEFAULT_TIMEOUT = 60
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_LOCK_TIMEOUT = 600.0
 
-_LOCK_REPORT_INTERVAL = 5.0
 _MAX_WAIT = 30.0
 _MEMORY = ":memory:"
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class QdrantError(DestinationException):
-    """Any failure of this package or of the Qdrant it talks to. Carries one message."""
-
-
-class QdrantTerminalError(QdrantError, DestinationTerminalException):
-    """Trying again cannot help: a wrong key, a wrong option, refused data."""
-
-
-class QdrantNotFound(QdrantTerminalError, DestinationUndefinedEntity):
-    """The collection does not exist."""
-
-
-class QdrantConflict(QdrantTerminalError):
-    """The collection exists already."""
-
-
-class QdrantConfigurationError(QdrantTerminalError):
-    """An option has a value that cannot work, or that cannot take effect."""
-
-
-class QdrantTransientError(QdrantError, DestinationTransientException):
-    """Trying again may help: no connection, a time-out, an overloaded server.
-
-    Args:
-        message: What happened, where, and what to do.
-        retry_after: Seconds that the server asked to wait, if it did.
-    """
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after)
-        self.message = message
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        return self.message
 
 
 @dataclass(frozen=True)
@@ -385,72 +341,13 @@ class _SharedPath:
                     self._lock.release()
 
     def _open(self, options: ConnectionOptions) -> Connection:
-        self._lock = _lock_path(self._path, options.lock_timeout)
+        self._lock = lock_path(self._path, options.lock_timeout)
         try:
-            return Connection(options, _open_path(self._path, options))
+            client = open_path(self._path, options.open_client, options.lock_timeout)
+            return Connection(options, client)
         except BaseException:
             self._lock.release()
             raise
-
-
-def _lock_path(path: str, timeout: float) -> Any:
-    """Take the turn on a local path.
-
-    qdrant-client has a lock of its own, but reads the data before it takes it: a client that
-    opens while another writes would go on with, and save, what was there before.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(os.path.join(path, ".dagster_qdrant.lock"), mode=0o600)
-        start = time.monotonic()
-        while True:
-            waited = time.monotonic() - start
-            try:
-                lock.acquire(timeout=max(0.0, min(_LOCK_REPORT_INTERVAL, timeout - waited)))
-                return lock
-            except Timeout:
-                waited = time.monotonic() - start
-                if waited >= timeout:
-                    raise _path_busy(path, waited) from None
-                logger.warning(
-                    "Waiting for another process to finish with %s, for %.0f of at most %.0f s.",
-                    path,
-                    waited,
-                    timeout,
-                )
-    except OSError as error:
-        raise QdrantConfigurationError(
-            f"`path` {path} cannot be used: {error.strerror or error}. Name a folder that this "
-            "process may create and write."
-        ) from error
-
-
-def _open_path(path: str, options: ConnectionOptions) -> QdrantClient:
-    """Open local mode, waiting for a client that does not know of our lock."""
-    start = time.monotonic()
-    while True:
-        try:
-            return options.open_client()
-        except RuntimeError as error:
-            waited = time.monotonic() - start
-            if waited >= options.lock_timeout:
-                raise _path_busy(path, waited) from error
-            logger.warning(
-                "Waiting for another Qdrant client to close %s, for %.0f of at most %.0f s.",
-                path,
-                waited,
-                options.lock_timeout,
-            )
-            time.sleep(min(1.0, options.lock_timeout - waited))
-
-
-def _path_busy(path: str, waited: float) -> QdrantTransientError:
-    return QdrantTransientError(
-        f"Another process kept the local Qdrant at {path} for itself for {waited:.0f} s. A path "
-        "serves one process at a time: close that client, raise `lock_timeout`, or use a server."
-    )
 
 
 _shared = _SharedClients()
@@ -471,115 +368,3 @@ def connect(options: ConnectionOptions) -> contextlib.AbstractContextManager[Con
         CollectionsResponse(collections=[])
     """
     return _shared.lease(options)
-
-
-def translate(error: Exception, options: ConnectionOptions) -> QdrantError | None:
-    """The error of this package for one of qdrant-client's, or None if it is neither's."""
-    import grpc
-    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-
-    if isinstance(error, UnexpectedResponse):
-        return _from_status(error.status_code or 0, _words(error.content), error.headers, options)
-    if isinstance(error, ResourceExhaustedResponse):
-        return QdrantTransientError(
-            f"Qdrant at {options} is overloaded: {error}.", float(error.retry_after_s)
-        )
-    if isinstance(error, ResponseHandlingException):
-        return _from_transport(error.source, options)
-    if isinstance(error, grpc.RpcError):
-        return _from_grpc(error, options)
-    if options.is_local or options.external_client is not None:
-        return _from_local(error, options)
-    return None
-
-
-def _words(content: bytes) -> str:
-    """What the server said, without its wrapping."""
-    import json
-
-    try:
-        return str(json.loads(content)["status"]["error"])
-    except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace").strip()[:500]
-
-
-def _from_status(status: int, words: str, headers: Any, options: ConnectionOptions) -> QdrantError:
-    if status in (401, 403):
-        return _refused(words, options)
-    if status == 404:
-        return QdrantNotFound(f"Qdrant at {options}: {words or 'not found'}")
-    if status == 409 or "already exists" in words:
-        return QdrantConflict(f"Qdrant at {options}: {words}")
-    if status == 507:
-        return QdrantTerminalError(f"Qdrant at {options} has no space left: {words}")
-    if status in (408, 429) or status >= 500:
-        try:
-            retry_after = float(headers.get("retry-after"))
-        except (TypeError, ValueError, AttributeError):
-            retry_after = None
-        return QdrantTransientError(f"Qdrant at {options} answered {status}: {words}", retry_after)
-    return QdrantTerminalError(f"Qdrant at {options} answered {status}: {words}")
-
-
-def _refused(words: str, options: ConnectionOptions) -> QdrantTerminalError:
-    given = "the API key it was given" if options.api_key else "a request without an API key"
-    return QdrantTerminalError(
-        f"Qdrant at {options} refused {given}: {words}. Set `api_key` to a key that may write."
-    )
-
-
-def _from_transport(source: Exception, options: ConnectionOptions) -> QdrantError:
-    import httpx
-
-    if isinstance(source, httpx.TimeoutException) and not isinstance(source, httpx.ConnectTimeout):
-        return QdrantTransientError(
-            f"Qdrant at {options} did not answer within {options.timeout} s. Raise `timeout`."
-        )
-    if isinstance(source, httpx.TransportError):
-        return _unreachable(str(source) or type(source).__name__, options)
-    return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {source}")
-
-
-def _unreachable(words: str, options: ConnectionOptions) -> QdrantTransientError:
-    return QdrantTransientError(
-        f"No Qdrant could be reached at {options}: {words}. Start the server, or set `location` "
-        "to its URL (or `path` to a local folder)."
-    )
-
-
-def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
-    from grpc import StatusCode
-
-    code, words = error.code(), str(error.details() or "")
-    if code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
-        return _refused(words, options)
-    if code == StatusCode.NOT_FOUND:
-        return QdrantNotFound(f"Qdrant at {options}: {words}")
-    if code == StatusCode.ALREADY_EXISTS or "already exists" in words:
-        return QdrantConflict(f"Qdrant at {options}: {words}")
-    if code == StatusCode.UNAVAILABLE:
-        return _unreachable(words, options)
-    if code in (
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.INTERNAL,
-        StatusCode.ABORTED,
-        StatusCode.CANCELLED,
-        StatusCode.RESOURCE_EXHAUSTED,
-        StatusCode.UNKNOWN,
-    ):
-        return QdrantTransientError(f"Qdrant at {options} answered {code.name}: {words}")
-    return QdrantTerminalError(f"Qdrant at {options} answered {code.name}: {words}")
-
-
-def _from_local(error: Exception, options: ConnectionOptions) -> QdrantError | None:
-    words = str(error)
-    if isinstance(error, ValueError) and "not found" in words:
-        return QdrantNotFound(f"Qdrant at {options}: {words}")
-    if isinstance(error, ValueError) and "already exists" in words:
-        return QdrantConflict(f"Qdrant at {options}: {words}")
-    if isinstance(error, OSError):
-        return QdrantTerminalError(f"Qdrant at {options} could not write: {words}")
-    if isinstance(error, (ValueError, KeyError, AssertionError)):
-        return QdrantTerminalError(f"Qdrant at {options} refused: {words}")
-    return None

@@ -10,7 +10,7 @@ from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSch
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import about, vector_params
 from dagster_qdrant.destination.job_client import QdrantJobClient
-from dagster_qdrant.destination.load_job import LoadCounts
+from dagster_qdrant.destination.load_counts import LoadCounts
 
 
 def materialization_metadata(

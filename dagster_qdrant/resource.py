@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from dagster import (
@@ -20,7 +20,6 @@ from dagster_dlt.translator import DagsterDltTranslator
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from dagster import ResourceDefinition
     from dlt.extract import DltResource, DltSource
     from qdrant_client import QdrantClient, models
 
@@ -132,7 +131,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         description="How often a request that failed in passing is tried again. Default: 3.",
     )
 
-    def get_resource_definition(self) -> ResourceDefinition:
+    def get_resource_definition(self) -> Any:
         """The definition that Dagster stores; warns of a key that would be stored with it."""
         if self.api_key and not isinstance(self.api_key, EnvVar):
             warnings.warn(
@@ -161,7 +160,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         if options:
             given["options"] = options
         if path is not None:
-            path = os.path.abspath(path)
+            path = str(Path(path).absolute())
         return qdrant(
             credentials=credentials,
             location=location,
@@ -218,7 +217,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             QdrantTerminalError: If there is no such collection, or it has no vectors.
 
         Example:
-            >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", limit=1)]
+            >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
             ['Blade Runner']
         """
         from dagster_qdrant.client import connect
@@ -244,7 +243,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
         **extract_options: Any,
-    ) -> Iterator[Union[MaterializeResult, AssetMaterialization]]:
+    ) -> Iterator[Union[MaterializeResult[Any], AssetMaterialization]]:
         """Load what the assets stand for; only the selected ones in a run of a subset.
 
         Args:

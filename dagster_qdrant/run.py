@@ -25,9 +25,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.adapter import refuse_null_keys
 from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
-from dagster_qdrant.client import QdrantError, QdrantTerminalError
 from dagster_qdrant.destination.job_client import QdrantJobClient
-from dagster_qdrant.destination.load_job import load_reports
+from dagster_qdrant.destination.load_counts import load_reports
+from dagster_qdrant.errors import QdrantError, QdrantTerminalError
 from dagster_qdrant.metadata import materialization_metadata
 from dagster_qdrant.translator import QdrantDltTranslator
 
@@ -46,7 +46,7 @@ def run_load(
     pipeline_name: str | None,
     translator: DagsterDltTranslator | None,
     extract_options: Mapping[str, Any],
-) -> Iterator[Union[MaterializeResult, AssetMaterialization]]:
+) -> Iterator[Union[MaterializeResult[Any], AssetMaterialization]]:
     """Load a source and report each table; see `QdrantResource.run`."""
     is_asset = isinstance(context, AssetExecutionContext)
     plan = _plan(context, dlt_source, dataset_name, pipeline_name, translator)
@@ -111,7 +111,7 @@ def _pipeline(resource: QdrantResource, plan: QdrantAssetsPlan) -> Iterator[Pipe
             pipeline_name=plan.pipeline_name,
             pipelines_dir=directory,
             destination=resource.destination(),
-            dataset_name=plan.dataset_name,
+            dataset_name=plan.dataset_name,  # type: ignore[arg-type]  # dlt means None too
         )
         try:
             yield pipeline
@@ -200,7 +200,7 @@ def _as_failure() -> Iterator[None]:
 
 def _result(
     is_asset: bool, key: AssetKey, metadata: dict[str, Any]
-) -> Union[MaterializeResult, AssetMaterialization]:
+) -> Union[MaterializeResult[Any], AssetMaterialization]:
     if is_asset:
         return MaterializeResult(asset_key=key, metadata=metadata)
     return AssetMaterialization(asset_key=key, metadata=metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dagster_qdrant.client import Connection, QdrantNotFound, QdrantTerminalError
+from dagster_qdrant.client import Connection
 from dagster_qdrant.destination.collections import Collections, about, vector_params
 from dagster_qdrant.embedding import (
     VECTOR_NAME_PREFIX,
@@ -14,6 +14,7 @@ from dagster_qdrant.embedding import (
     load_embedder,
     models_for_vector,
 )
+from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -68,7 +69,7 @@ def _model_of(
 ) -> tuple[str, EmbeddingOptions]:
     info = Collections(connection, None, "").describe(collection)
     if info is None:
-        raise QdrantNotFound(
+        raise QdrantNotFoundError(
             f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, and "
             "under this dataset name?"
         )

@@ -27,7 +27,8 @@ class QdrantTranslatorData(DltResourceTranslatorData):
         cls, resource: DltResource, dataset_name: str | None, table_name: str, collection: str
     ) -> QdrantTranslatorData:
         """Keep what dagster-dlt's record has no field for beside its fields."""
-        data: QdrantTranslatorData = super().__new__(cls, resource=resource, pipeline=None)
+        make: Any = super().__new__  # dagster's record decorator makes it
+        data: QdrantTranslatorData = make(cls, resource=resource, pipeline=None)
         vars(data).update(dataset_name=dataset_name, table_name=table_name, collection=collection)
         return data
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from dagster_qdrant.client import Connection, QdrantConflict, QdrantNotFound
+from dagster_qdrant.client import Connection
 from dagster_qdrant.embedding import EmbeddingOptions
+from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -41,7 +43,7 @@ class Collections:
         """What Qdrant says of a collection, or None if there is none."""
         try:
             return self.connection.request(self.connection.client.get_collection, collection)
-        except QdrantNotFound:
+        except QdrantNotFoundError:
             return None
 
     def exists(self, collection: str) -> bool:
@@ -76,15 +78,13 @@ class Collections:
                 size=embedding.vector_size, distance=models.Distance.COSINE
             )
             about |= {"model": embedding.model, "embed": list(embed)}
-        try:
+        with suppress(QdrantConflictError):  # another run was faster, with the same request
             self.connection.request(
                 client.create_collection,
                 collection,
                 vectors_config=vectors,
                 metadata={METADATA_KEY: about},
             )
-        except QdrantConflict:
-            pass  # Another run was faster, with the same request.
         if not self.connection.is_local:  # Local mode scans and warns of indexes.
             for field_name, kind in (indexes or {}).items():
                 self.connection.request(
@@ -97,10 +97,8 @@ class Collections:
 
     def drop(self, collection: str) -> None:
         """Delete a collection, if there is one."""
-        try:
+        with suppress(QdrantNotFoundError):
             self.connection.request(self.connection.client.delete_collection, collection)
-        except QdrantNotFound:
-            pass  # Gone is what was asked for.
 
     def count(self, collection: str) -> int:
         """The exact number of points."""
@@ -110,15 +108,13 @@ class Collections:
         """Delete the points that a filter selects, if there is such a collection."""
         from qdrant_client import models
 
-        try:
+        with suppress(QdrantNotFoundError):
             self.connection.request(
                 self.connection.client.delete,
                 collection,
                 points_selector=models.FilterSelector(filter=condition),
                 wait=True,
             )
-        except QdrantNotFound:
-            pass  # No collection, no points.
 
     def newest_first(
         self, collection: str, condition: models.Filter | None, order_by: str, page: int = 10
@@ -136,7 +132,7 @@ class Collections:
             page: How many points to ask for at first.
 
         Raises:
-            QdrantNotFound: If there is no such collection.
+            QdrantNotFoundError: If there is no such collection.
         """
         from qdrant_client import models
 

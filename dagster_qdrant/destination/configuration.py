@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+from pathlib import Path
 from typing import Annotated, Any, Final, List, Optional  # noqa: UP035 (dlt reads these hints)
 
 from dlt.common.configuration import NotResolved, configspec
@@ -25,7 +25,6 @@ from dagster_qdrant.client import (
     DEFAULT_PORT,
     DEFAULT_TIMEOUT,
     ConnectionOptions,
-    QdrantConfigurationError,
 )
 from dagster_qdrant.embedding import (
     DEFAULT_BATCH_SIZE,
@@ -33,6 +32,7 @@ from dagster_qdrant.embedding import (
     EmbeddingError,
     EmbeddingOptions,
 )
+from dagster_qdrant.errors import QdrantConfigurationError
 
 DEFAULT_UPLOAD_BATCH_SIZE = 64
 DEFAULT_DATASET_SEPARATOR = "_"
@@ -97,7 +97,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     options: Optional[QdrantClientOptions] = None
 
     # A dataset name is not required: without one, collections have the names of their tables.
-    dataset_name: Annotated[Optional[str], NotResolved()] = dataclasses.field(
+    dataset_name: Annotated[Optional[str], NotResolved()] = dataclasses.field(  # type: ignore[assignment]
         default=None, init=False, repr=False, compare=False
     )
     dataset_separator: str = DEFAULT_DATASET_SEPARATOR
@@ -135,7 +135,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 "qd_path": self.qd_path,
             },
         )
-        if path and not os.path.isabs(path):
+        if path and not Path(path).is_absolute():
             path = self.make_location(path, "%s.qdrant")
         self.location, self.path = location, path
         for name, value in {
@@ -197,7 +197,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         """Which model embeds, and with how much of the machine."""
         return self._embedding_options
 
-    def collection_name(self, dataset_name: str | None, table_name: str) -> str:
+    def collection_name(self, dataset_name: Optional[str], table_name: str) -> str:
         """Name of the collection of a table; both names as dlt normalized them."""
         if not dataset_name:
             return table_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,9 +12,9 @@ from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
-from dagster_qdrant.client import QdrantNotFound
 from dagster_qdrant.destination.collections import Collections, IndexType
 from dagster_qdrant.destination.point_ids import content_point_id
+from dagster_qdrant.errors import QdrantNotFoundError
 
 
 class DltTables:
@@ -58,7 +59,7 @@ class DltTables:
         """The latest state of a pipeline whose load completed.
 
         Raises:
-            QdrantNotFound: If the dataset has no states or no loads.
+            QdrantNotFoundError: If the dataset has no states or no loads.
         """
         condition = _equals(self._field("pipeline_name"), pipeline_name)
         order_by = self._field("created_at")
@@ -93,20 +94,18 @@ class DltTables:
                 self._versions, condition, order_by, page=1
             ):
                 return StorageSchemaInfo.from_normalized_mapping(dict(payload), self._schema.naming)
-        except QdrantNotFound:
+        except QdrantNotFoundError:
             pass  # Nothing was loaded yet, so there is no schema.
         return None
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""
         names: set[str] = set()
-        try:
+        with suppress(QdrantNotFoundError):  # nothing was loaded yet
             for payload in self._collections.newest_first(
                 self._versions, None, self._field("inserted_at"), page=100
             ):
                 names |= set(json.loads(payload[self._field("schema")])["tables"])
-        except QdrantNotFound:
-            pass  # Nothing was loaded yet, so there are no tables.
         return names
 
     def store_schema(self) -> None:

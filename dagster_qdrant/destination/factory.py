@@ -76,7 +76,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
 
     @classmethod
     def _refuse_unknown(cls, options: dict[str, Any]) -> None:
-        from dagster_qdrant.client import QdrantConfigurationError
+        from dagster_qdrant.errors import QdrantConfigurationError
 
         known = {
             *cls.spec.get_resolvable_fields(),

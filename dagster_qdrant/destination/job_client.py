@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from dlt.common.configuration.container import Container
 from dlt.common.destination import DestinationCapabilitiesContext
@@ -18,6 +18,8 @@ from dlt.common.destination.client import (
 )
 from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema, TSchemaTables
+from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.load_package import LoadPackageStateInjectableContext
 
@@ -90,8 +92,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _dlt_tables(self) -> DltTables:
         return DltTables(self.collections, self.schema)
 
-    def _plan(self, table: PreparedTableSchema) -> TablePlan:
-        collection = self.config.collection_name(self.dataset_name, table["name"])
+    def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
+        table = cast(TTableSchema, prepared)  # it has more fields, and all of these
+        collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
         return TablePlan.of(table, self.schema, collection)
 
     # Storage
@@ -147,8 +150,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             if table["name"] in dlt_tables:
                 continue
             plan = self._plan(table)
-            refuse_merge_without_key(table, plan, self.schema.tables)
-            refuse_unfit_embed_columns(table, plan)
+            hints = cast(TTableSchema, table)
+            refuse_merge_without_key(hints, plan, self.schema.tables)
+            refuse_unfit_embed_columns(hints, plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
         return tables
@@ -192,15 +196,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def _replaced_tables(self, load_id: str) -> list[str]:
         """The tables that this load replaced, with their nested tables, which may have no rows."""
-        from dlt.common.schema.utils import get_nested_tables, get_root_table
-
         package = Container()[LoadPackageStateInjectableContext].storage
         jobs = package.get_load_package_jobs(load_id)
         loaded = {job.table_name for in_state in jobs.values() for job in in_state}
         tables = self.schema.tables
-        roots = {get_root_table(tables, name)["name"] for name in loaded if name in tables}
+        roots = {str(get_root_table(tables, name)["name"]) for name in loaded if name in tables}
         return [
-            table["name"]
+            str(table["name"])
             for root in sorted(roots)
             if tables[root].get("write_disposition") == "replace"
             for table in get_nested_tables(tables, root)
@@ -229,6 +231,6 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """The latest state of a pipeline whose load completed.
 
         Raises:
-            QdrantNotFound: If nothing was ever loaded into the dataset.
+            QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         return self._dlt_tables.newest_state(pipeline_name)

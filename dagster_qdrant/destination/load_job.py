@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.destination.client import RunnableLoadJob
 from dlt.common.json import json
 from dlt.common.storages import FileStorage
 
-from dagster_qdrant.client import Connection, QdrantTerminalError, QdrantTransientError
+from dagster_qdrant.client import Connection
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.point_ids import canonical_json, content_point_id, key_point_id
+from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import EmbeddingError, load_embedder
+from dagster_qdrant.errors import QdrantTerminalError
 
 if TYPE_CHECKING:
-    from qdrant_client import models
-
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
 # Bounds of a window, and with it of a job's memory.
@@ -34,86 +32,6 @@ _WINDOW_BYTES = 8 * 1024 * 1024
 # column can have them.
 EMBEDDING_HASH = "_dlt_embedding_hash"
 ROW_HASH = "_dlt_row_hash"
-
-
-@dataclass
-class LoadCounts:
-    """What a load did to one table.
-
-    Args:
-        rows: Rows read.
-        embedded: Texts that went through the model.
-        reused: Rows with text whose vector was there already.
-        written: Points written with their vector.
-        payload_only: Points whose payload changed and whose vector stayed.
-        unchanged: Points that stayed as they were.
-        deleted: Rows that asked for their point to be deleted.
-        seconds_embedding: Time in the model.
-        seconds_writing: Time in requests that write.
-    """
-
-    rows: int = 0
-    embedded: int = 0
-    reused: int = 0
-    written: int = 0
-    payload_only: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    seconds_embedding: float = 0.0
-    seconds_writing: float = 0.0
-
-    def add(self, other: LoadCounts) -> None:
-        """Add the counts of another file of the same table."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-
-class _LoadReports:
-    """Counts of the loads of this process, by load and table, until somebody takes them."""
-
-    _KEPT_LOADS = 100
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._counts: dict[str, dict[str, LoadCounts]] = {}
-
-    def add(self, load_id: str, table_name: str, counts: LoadCounts) -> None:
-        with self._guard:
-            while len(self._counts) >= self._KEPT_LOADS and load_id not in self._counts:
-                self._counts.pop(next(iter(self._counts)))
-            tables = self._counts.setdefault(load_id, defaultdict(LoadCounts))
-            tables[table_name].add(counts)
-
-    def take(self, load_id: str) -> Mapping[str, LoadCounts]:
-        with self._guard:
-            return self._counts.pop(load_id, {})
-
-
-load_reports = _LoadReports()
-
-
-@dataclass
-class _Row:
-    """A row on its way to become a point."""
-
-    payload: dict[str, Any]
-    identity: Any  # what tells it from other rows
-    point_id: str
-    text: str | None
-    row_hash: str
-    embedding_hash: str | None
-    vector: Any = None
-
-
-@dataclass
-class _Window:
-    """Some rows, the last one of each point id, and what is to be done with them."""
-
-    rows: dict[str, _Row] = field(default_factory=dict)
-    deleted: list[_Row] = field(default_factory=list)
-    upsert: list[_Row] = field(default_factory=list)
-    overwrite: list[_Row] = field(default_factory=list)
-    touch: list[_Row] = field(default_factory=list)
 
 
 class QdrantLoadJob(RunnableLoadJob):
@@ -142,7 +60,7 @@ class QdrantLoadJob(RunnableLoadJob):
         with ThreadPoolExecutor(
             self._config.upload_parallelism, thread_name_prefix="upload"
         ) as pool:
-            writer = _Writer(connection, self._plan, self._config.upload_batch_size, pool)
+            writer = PointWriter(connection, self._plan, self._config.upload_batch_size, pool)
             for rows in self._windows():
                 # Writes of the window before go on while this one is embedded, unless they
                 # concern the same points.
@@ -158,8 +76,8 @@ class QdrantLoadJob(RunnableLoadJob):
         self._counts.seconds_writing = writer.seconds
         load_reports.add(self._load_id, self._plan.table_name, self._counts)
 
-    def _windows(self) -> Iterator[list[_Row]]:
-        rows: list[_Row] = []
+    def _windows(self) -> Iterator[list[Row]]:
+        rows: list[Row] = []
         size = 0
         with FileStorage.open_zipsafe_ro(self._file_path) as lines:
             for number, line in enumerate(lines, start=1):
@@ -173,7 +91,7 @@ class QdrantLoadJob(RunnableLoadJob):
         if rows:
             yield rows
 
-    def _row(self, payload: dict[str, Any], number: int) -> _Row:
+    def _row(self, payload: dict[str, Any], number: int) -> Row:
         plan = self._plan
         content = {name: value for name, value in payload.items() if name not in plan.links}
         payload[plan.load_id] = self._load_id
@@ -190,7 +108,7 @@ class QdrantLoadJob(RunnableLoadJob):
         else:
             identity = content
         text = embedding_text(payload, plan.embed)
-        return _Row(
+        return Row(
             payload=payload,
             identity=identity,
             point_id=self._point_id(identity, 0),
@@ -209,9 +127,9 @@ class QdrantLoadJob(RunnableLoadJob):
             return key_point_id(plan.collection, identity, plan.key_types)
         return content_point_id(plan.collection, identity, occurrence)
 
-    def _resolve(self, connection: Connection, rows: list[_Row]) -> _Window:
+    def _resolve(self, connection: Connection, rows: list[Row]) -> Window:
         """Decide for each row what has to be done, with one look at what is there."""
-        window = _Window()
+        window = Window()
         existing = self._look_up(connection, [row.point_id for row in rows])
         if self._plan.write_disposition == "replace":
             existing |= self._tell_twins_apart(connection, rows, existing)
@@ -234,7 +152,7 @@ class QdrantLoadJob(RunnableLoadJob):
                 window.overwrite.append(row)
         return window
 
-    def _same_links(self, row: _Row, known: Mapping[str, Any]) -> bool:
+    def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
         return all(
             row.payload.get(name) == known.get(name)
             for name in self._plan.links
@@ -256,7 +174,7 @@ class QdrantLoadJob(RunnableLoadJob):
     def _tell_twins_apart(
         self,
         connection: Connection,
-        rows: list[_Row],
+        rows: list[Row],
         existing: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Mapping[str, Any]]:
         """Give rows that are equal in this load an id each.
@@ -267,7 +185,7 @@ class QdrantLoadJob(RunnableLoadJob):
         found: dict[str, Mapping[str, Any]] = {}
         taken: dict[str, Any] = {}
 
-        def is_free(row: _Row) -> bool:
+        def is_free(row: Row) -> bool:
             row_id = row.payload.get(self._plan.row_id)
             if taken.get(row.point_id, row_id) != row_id:
                 return False
@@ -277,7 +195,7 @@ class QdrantLoadJob(RunnableLoadJob):
 
         waiting = rows
         while waiting:
-            blocked: list[_Row] = []
+            blocked: list[Row] = []
             for row in waiting:
                 if is_free(row):
                     taken[row.point_id] = row.payload.get(self._plan.row_id)
@@ -291,7 +209,7 @@ class QdrantLoadJob(RunnableLoadJob):
             waiting = blocked
         return found
 
-    def _embed(self, rows: list[_Row]) -> None:
+    def _embed(self, rows: list[Row]) -> None:
         texts = list(dict.fromkeys(row.text for row in rows if row.text is not None))
         if not texts:
             return
@@ -307,124 +225,13 @@ class QdrantLoadJob(RunnableLoadJob):
         self._counts.embedded += len(texts)
         self._counts.seconds_embedding += time.monotonic() - start
 
-    def _count(self, window: _Window) -> None:
+    def _count(self, window: Window) -> None:
         counts = self._counts
         counts.written += len(window.upsert)
         counts.payload_only += len(window.overwrite)
         counts.unchanged += len(window.touch)
         counts.deleted += len(window.deleted)
         counts.reused += sum(row.text is not None for row in window.overwrite + window.touch)
-
-
-class _Writer:
-    """Writes windows in the background, a batch a request, and checks that they arrived."""
-
-    def __init__(
-        self, connection: Connection, plan: TablePlan, batch_size: int, pool: ThreadPoolExecutor
-    ) -> None:
-        self._connection = connection
-        self._plan = plan
-        self._batch_size = batch_size
-        self._pool = pool
-        self._running: list[Future[None]] = []
-        self._started = 0.0
-        self.pending_ids: set[str] = set()
-        self.seconds = 0.0
-
-    def start(self, window: _Window) -> None:
-        """Begin to write a window. Its batches concern different points, so any order will do."""
-        self._started = time.monotonic()
-        self.pending_ids = set(window.rows)
-        for write, rows in (
-            (self._upsert, window.upsert),
-            (self._overwrite, window.overwrite),
-            (self._touch, window.touch),
-            (self._delete, window.deleted),
-        ):
-            for at in range(0, len(rows), self._batch_size):
-                batch = rows[at : at + self._batch_size]
-                self._running.append(self._pool.submit(write, batch))
-
-    def finish(self) -> None:
-        """Wait until all that was started is in the collection.
-
-        Raises:
-            QdrantError: The first failure.
-        """
-        if not self._running:
-            return
-        wait(self._running)
-        running, self._running = self._running, []
-        self.pending_ids = set()
-        for future in running:
-            future.result()
-        self.seconds += time.monotonic() - self._started
-
-    def _upsert(self, rows: list[_Row]) -> None:
-        from qdrant_client import models
-
-        points = [
-            models.PointStruct.model_construct(
-                id=row.point_id,
-                payload=row.payload,
-                vector={name: vector.tolist() for name, vector in (row.vector or {}).items()},
-            )
-            for row in rows
-        ]
-        self._connection.request(
-            self._connection.client.upsert, self._plan.collection, points=points, wait=True
-        )
-        self._verify(rows)
-
-    def _overwrite(self, rows: list[_Row]) -> None:
-        from qdrant_client import models
-
-        operations: list[models.UpdateOperation] = [
-            models.OverwritePayloadOperation(
-                overwrite_payload=models.SetPayload(payload=row.payload, points=[row.point_id])
-            )
-            for row in rows
-        ]
-        self._connection.request(
-            self._connection.client.batch_update_points,
-            self._plan.collection,
-            update_operations=operations,
-            wait=True,
-        )
-        self._verify(rows)
-
-    def _touch(self, rows: list[_Row]) -> None:
-        self._connection.request(
-            self._connection.client.set_payload,
-            self._plan.collection,
-            payload={self._plan.load_id: rows[0].payload[self._plan.load_id]},
-            points=[row.point_id for row in rows],
-            wait=True,
-        )
-
-    def _delete(self, rows: list[_Row]) -> None:
-        from qdrant_client import models
-
-        self._connection.request(
-            self._connection.client.delete,
-            self._plan.collection,
-            points_selector=models.PointIdsList(points=[row.point_id for row in rows]),
-            wait=True,
-        )
-
-    def _verify(self, rows: list[_Row]) -> None:
-        found = self._connection.request(
-            self._connection.client.retrieve,
-            self._plan.collection,
-            ids=[row.point_id for row in rows],
-            with_payload=False,
-            with_vectors=False,
-        )
-        if len(found) != len(rows):
-            raise QdrantTransientError(
-                f"Collection `{self._plan.collection}` holds {len(found)} of {len(rows)} points "
-                "that were just written. Was something deleted from it at the same time?"
-            )
 
 
 def embedding_text(payload: Mapping[str, Any], columns: Sequence[str]) -> str | None:
@@ -443,7 +250,7 @@ def embedding_text(payload: Mapping[str, Any], columns: Sequence[str]) -> str | 
 
 
 def _is_deleted(mark: Any) -> bool:
-    """dlt's rule: a boolean mark deletes when true, any other when it is not NULL."""
+    # dlt's rule: a boolean deletes when it is true, any other value when it is not NULL.
     return mark if isinstance(mark, bool) else mark is not None
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dlt.common.destination.typing import PreparedTableSchema
+from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
     get_nested_tables,
     is_complete_column,
 )
 
-from dagster_qdrant.client import QdrantConfigurationError, QdrantTerminalError
 from dagster_qdrant.destination.collections import Collections, about, vector_params
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import EmbeddingError, EmbeddingOptions
+from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
 
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
 
 
 def refuse_merge_without_key(
-    table: PreparedTableSchema, plan: TablePlan, tables: Mapping[str, Any]
+    table: TTableSchema, plan: TablePlan, tables: Mapping[str, Any]
 ) -> None:
     """A merge has to know which point a row belongs to, and by which rule.
 
@@ -57,7 +57,7 @@ def refuse_merge_without_key(
         )
 
 
-def refuse_unfit_embed_columns(table: PreparedTableSchema, plan: TablePlan) -> None:
+def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     """Columns to embed have to exist and to hold text, or something with an obvious text.
 
     Raises:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema
-from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID
+from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
     get_first_column_name_with_prop,
@@ -49,7 +48,7 @@ class TablePlan:
     links: frozenset[str]
 
     @classmethod
-    def of(cls, table: PreparedTableSchema, schema: Schema, collection: str) -> TablePlan:
+    def of(cls, table: TTableSchema, schema: Schema, collection: str) -> TablePlan:
         """Read the plan off a table that dlt prepared for loading."""
         columns: Mapping[str, Any] = table["columns"]
         disposition = str(table["write_disposition"])
@@ -71,7 +70,7 @@ class TablePlan:
             if any(column.get(hint) for hint in ("row_key", "parent_key", "root_key"))
         }
         return cls(
-            table_name=table["name"],
+            table_name=str(table["name"]),
             collection=collection,
             write_disposition=disposition,
             nested=nested,

@@ -1,0 +1,167 @@
+"""One family of errors for what Qdrant says over REST, over gRPC and in local mode.
+
+qdrant-client raises three unrelated kinds of exceptions (with httpx's inside, gRPC's own, and local
+mode's `ValueError`), some of which cannot be pickled, so that Dagster's executors lose them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from dlt.common.destination.exceptions import (
+    DestinationException,
+    DestinationTerminalException,
+    DestinationTransientException,
+    DestinationUndefinedEntity,
+)
+
+if TYPE_CHECKING:
+    from dagster_qdrant.client import ConnectionOptions
+
+
+class QdrantError(DestinationException):
+    """Any failure of this package or of the Qdrant it talks to. Carries one message."""
+
+
+class QdrantTerminalError(QdrantError, DestinationTerminalException):
+    """Trying again cannot help: a wrong key, a wrong option, refused data."""
+
+
+class QdrantNotFoundError(QdrantTerminalError, DestinationUndefinedEntity):
+    """The collection does not exist."""
+
+
+class QdrantConflictError(QdrantTerminalError):
+    """The collection exists already."""
+
+
+class QdrantConfigurationError(QdrantTerminalError):
+    """An option has a value that cannot work, or that cannot take effect."""
+
+
+class QdrantTransientError(QdrantError, DestinationTransientException):
+    """Trying again may help: no connection, a time-out, an overloaded server.
+
+    Args:
+        message: What happened, where, and what to do.
+        retry_after: Seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def translate(error: Exception, options: ConnectionOptions) -> QdrantError | None:
+    """The error of this package for one of qdrant-client's, or None if it is neither's."""
+    import grpc
+    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+    if isinstance(error, UnexpectedResponse):
+        return _from_status(error.status_code or 0, _words(error.content), error.headers, options)
+    if isinstance(error, ResourceExhaustedResponse):
+        return QdrantTransientError(
+            f"Qdrant at {options} is overloaded: {error}.", float(error.retry_after_s)
+        )
+    if isinstance(error, ResponseHandlingException):
+        return _from_transport(error.source, options)
+    if isinstance(error, grpc.RpcError):
+        return _from_grpc(error, options)
+    if options.is_local or options.external_client is not None:
+        return _from_local(error, options)
+    return None
+
+
+def _words(content: bytes) -> str:
+    """What the server said, without its wrapping."""
+    try:
+        return str(json.loads(content)["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return content.decode(errors="replace").strip()[:500]
+
+
+def _from_status(status: int, words: str, headers: Any, options: ConnectionOptions) -> QdrantError:
+    if status in (401, 403):
+        return _refused(words, options)
+    if status == 404:
+        return QdrantNotFoundError(f"Qdrant at {options}: {words or 'not found'}")
+    if status == 409 or "already exists" in words:
+        return QdrantConflictError(f"Qdrant at {options}: {words}")
+    if status == 507:
+        return QdrantTerminalError(f"Qdrant at {options} has no space left: {words}")
+    if status in (408, 429) or status >= 500:
+        try:
+            retry_after = float(headers.get("retry-after"))
+        except (TypeError, ValueError, AttributeError):
+            retry_after = None
+        return QdrantTransientError(f"Qdrant at {options} answered {status}: {words}", retry_after)
+    return QdrantTerminalError(f"Qdrant at {options} answered {status}: {words}")
+
+
+def _refused(words: str, options: ConnectionOptions) -> QdrantTerminalError:
+    given = "the API key it was given" if options.api_key else "a request without an API key"
+    return QdrantTerminalError(
+        f"Qdrant at {options} refused {given}: {words}. Set `api_key` to a key that may write."
+    )
+
+
+def _from_transport(source: Exception, options: ConnectionOptions) -> QdrantError:
+    import httpx
+
+    if isinstance(source, httpx.TimeoutException) and not isinstance(source, httpx.ConnectTimeout):
+        return QdrantTransientError(
+            f"Qdrant at {options} did not answer within {options.timeout} s. Raise `timeout`."
+        )
+    if isinstance(source, httpx.TransportError):
+        return _unreachable(str(source) or type(source).__name__, options)
+    return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {source}")
+
+
+def _unreachable(words: str, options: ConnectionOptions) -> QdrantTransientError:
+    return QdrantTransientError(
+        f"No Qdrant could be reached at {options}: {words}. Start the server, or set `location` "
+        "to its URL (or `path` to a local folder)."
+    )
+
+
+def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
+    from grpc import StatusCode
+
+    code, words = error.code(), str(error.details() or "")
+    if code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
+        return _refused(words, options)
+    if code == StatusCode.NOT_FOUND:
+        return QdrantNotFoundError(f"Qdrant at {options}: {words}")
+    if code == StatusCode.ALREADY_EXISTS or "already exists" in words:
+        return QdrantConflictError(f"Qdrant at {options}: {words}")
+    if code == StatusCode.UNAVAILABLE:
+        return _unreachable(words, options)
+    if code in (
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.INTERNAL,
+        StatusCode.ABORTED,
+        StatusCode.CANCELLED,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.UNKNOWN,
+    ):
+        return QdrantTransientError(f"Qdrant at {options} answered {code.name}: {words}")
+    return QdrantTerminalError(f"Qdrant at {options} answered {code.name}: {words}")
+
+
+def _from_local(error: Exception, options: ConnectionOptions) -> QdrantError | None:
+    words = str(error)
+    if isinstance(error, ValueError) and "not found" in words:
+        return QdrantNotFoundError(f"Qdrant at {options}: {words}")
+    if isinstance(error, ValueError) and "already exists" in words:
+        return QdrantConflictError(f"Qdrant at {options}: {words}")
+    if isinstance(error, OSError):
+        return QdrantTerminalError(f"Qdrant at {options} could not write: {words}")
+    if isinstance(error, (ValueError, KeyError, AssertionError)):
+        return QdrantTerminalError(f"Qdrant at {options} refused: {words}")
+    return None
