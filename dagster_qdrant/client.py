@@ -127,11 +127,13 @@ class ConnectionOptions:
             )
 
     def _check_url(self, location: str) -> None:
-        parts = urlsplit(location if "//" in location else f"//{location}")
         try:
+            parts = urlsplit(location if "//" in location else f"//{location}")
             port = parts.port
         except ValueError as error:
-            raise QdrantConfigurationError(f"`location` has no valid port: {error}.") from None
+            raise QdrantConfigurationError(
+                f"`location` is {location!r}, which is no URL: {error}."
+            ) from None
         if parts.username or parts.password:
             raise QdrantConfigurationError(
                 "`location` holds a user name or a password. Put a key into `api_key` instead, "

@@ -29,7 +29,8 @@ def lock_path(path: str, timeout: float) -> BaseFileLock:
 
     try:
         Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(Path(path) / ".dagster_qdrant.lock", mode=0o600)
+        # Another thread than the one that opens a path may be the last to leave it.
+        lock = FileLock(Path(path) / ".dagster_qdrant.lock", mode=0o600, thread_local=False)
         start = time.monotonic()
         while True:
             waited = time.monotonic() - start
@@ -59,7 +60,9 @@ def open_path(path: str, open_client: Callable[[], QdrantClient], timeout: float
     while True:
         try:
             return open_client()
-        except RuntimeError as error:  # noqa: PERF203
+        except RuntimeError as error:
+            if "already accessed" not in str(error):
+                raise
             waited = time.monotonic() - start
             if waited >= timeout:
                 raise _path_busy(path, waited) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def run_load(
     source = plan.source.clone().with_resources(*keys)
     for selected in source.selected_resources.values():
         refuse_null_keys(selected)
-    with _pipeline(resource, plan) as pipeline, _as_failure():
+    with _logs_shown(context), _pipeline(resource, plan) as pipeline, _as_failure():
         metadata = _load(pipeline, source, plan, extract_options, context)
         for name, key in keys.items():
             yield _result(is_asset, key, metadata[name])
@@ -97,6 +98,28 @@ def _plan(
         pipeline_name=pipeline_name or plan.pipeline_name,
         translator=translator or plan.translator,
     )
+
+
+class _DagsterLogHandler(logging.Handler):
+    """Shows this package's log, waits and retries above all, among the events of the run."""
+
+    def __init__(self, context: Union[AssetExecutionContext, OpExecutionContext]) -> None:
+        super().__init__(logging.INFO)
+        self._log = context.log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage())
+
+
+@contextmanager
+def _logs_shown(context: Union[AssetExecutionContext, OpExecutionContext]) -> Iterator[None]:
+    logger = logging.getLogger("dagster_qdrant")
+    handler = _DagsterLogHandler(context)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

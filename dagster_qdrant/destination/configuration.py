@@ -183,9 +183,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         import dlt
 
         section = f"destination.{self.destination_name or self.destination_type}.{name}"
-        of_pipeline = f"{self.pipeline_name}.{section}" if self.pipeline_name else None
-        value = (of_pipeline and dlt.secrets.get(of_pipeline, str)) or dlt.secrets.get(section, str)
-        return str(value) if value else None
+        keys = [f"{self.pipeline_name}.{section}", section] if self.pipeline_name else [section]
+        return next((value for key in keys if (value := dlt.config.get(key, str))), None)
 
     @property
     def connection(self) -> ConnectionOptions:

@@ -74,6 +74,13 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         config.path = config.path or self._path
         return super().configuration(config, accept_partial)
 
+    def __repr__(self) -> str:
+        """The destination without its credentials."""
+        params = {key: value for key, value in self.config_params.items() if key != "credentials"}
+        place = {"location": self._location, "path": self._path}
+        given = {key: value for key, value in (place | params).items() if value is not None}
+        return f"qdrant({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
     @classmethod
     def _refuse_unknown(cls, options: dict[str, Any]) -> None:
         from dagster_qdrant.errors import QdrantConfigurationError

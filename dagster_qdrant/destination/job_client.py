@@ -144,15 +144,18 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         Raises:
             QdrantTerminalError: With the table, the column or the option concerned.
         """
+        # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
+        # wait for a mended mistake, the dataset exists before anything is refused.
+        self._create(self.schema.version_table_name)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
-        for table in tables:
+        for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
             refuse_merge_without_key(hints, plan, self.schema.tables)
-            refuse_unfit_embed_columns(hints, plan)
+            refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
         return tables
@@ -165,20 +168,24 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     ) -> TSchemaTables | None:
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
-        collections, dlt_tables = self.collections, self._dlt_tables
         for table_name in sorted(only_tables or self.schema.tables):
-            if collections.exists(collections.name(table_name)):
-                continue
-            plan = self._plan(self.prepare_load_table(table_name))
-            collections.create(
-                table_name,
-                embedding=self.config.embedding if plan.embed else None,
-                embed=plan.embed,
-                indexes=dlt_tables.indexes(table_name),
-            )
+            self._create(table_name)
+        dlt_tables = self._dlt_tables
         if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
             dlt_tables.store_schema()
         return update
+
+    def _create(self, table_name: str) -> None:
+        collections = self.collections
+        if collections.exists(collections.name(table_name)):
+            return
+        plan = self._plan(self.prepare_load_table(table_name))
+        collections.create(
+            table_name,
+            embedding=self.config.embedding if plan.embed else None,
+            embed=plan.embed,
+            indexes=self._dlt_tables.indexes(table_name),
+        )
 
     # Loading
 

@@ -12,6 +12,7 @@ from dlt.common.schema.utils import (
     is_complete_column,
 )
 
+from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import Collections, about, vector_params
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import EmbeddingError, EmbeddingOptions
@@ -64,7 +65,7 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
         QdrantTerminalError: For columns that no row has, and for bytes and nested data.
     """
     columns: Mapping[str, Any] = table["columns"]
-    for name in plan.embed:
+    for name in get_columns_names_with_prop(table, EMBED_HINT, include_incomplete=True):
         column = columns[name]
         if not is_complete_column(column):
             known = ", ".join(

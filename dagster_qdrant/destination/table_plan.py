@@ -76,7 +76,7 @@ class TablePlan:
             nested=nested,
             key=tuple(key),
             key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
-            embed=tuple(get_columns_names_with_prop(table, EMBED_HINT, include_incomplete=True)),
+            embed=tuple(get_columns_names_with_prop(table, EMBED_HINT)),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")
                 if disposition == "merge"

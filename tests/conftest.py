@@ -1,0 +1,85 @@
+"""What tests share: the model, the Qdrants to test against, and a way to load into them."""
+
+import os
+
+# Before dlt and Dagster are imported: there may be no network.
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from example_project.model import MODEL_NAME, model_folder
+
+from dagster_qdrant import QdrantResource
+from dagster_qdrant.embedding import EmbeddingOptions, TextEmbedder, load_embedder
+from tests.targets import Target, targets
+
+Load = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Each test has a working directory, pipelines and a configuration of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    for name in [name for name in os.environ if name.startswith("DESTINATION__")]:
+        monkeypatch.delenv(name)
+    dlt.current.run_context().reload()
+    yield
+    monkeypatch.undo()
+    dlt.current.run_context().reload()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The options for a real model that needs no hub."""
+    return {"model": MODEL_NAME, "model_path": str(model_folder(tmp_path_factory.mktemp("model")))}
+
+
+@pytest.fixture(scope="session")
+def embedder(model: dict[str, Any]) -> TextEmbedder:
+    return load_embedder(EmbeddingOptions(**model))
+
+
+@pytest.fixture
+def dataset() -> str:
+    """A dataset that no other test uses."""
+    return f"films_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(params=targets())
+def target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
+    """Each kind of Qdrant that there is to test against."""
+    with request.param(tmp_path) as target:
+        yield target
+        target.clean_up(dataset)
+
+
+@pytest.fixture
+def resource(target: Target, model: dict[str, Any]) -> QdrantResource:
+    return QdrantResource(**target.options, **model)
+
+
+@pytest.fixture
+def load(resource: QdrantResource, dataset: str, tmp_path: Path) -> Load:
+    """Load some data with a plain dlt pipeline, as a script would."""
+
+    def load(data: Any, *, machine: str = "here", name: str = "films", **options: Any) -> Any:
+        options.setdefault("dataset_name", dataset)
+        pipeline = dlt.pipeline(
+            name,
+            destination=resource.destination(),
+            dataset_name=options.pop("dataset_name"),
+            pipelines_dir=str(tmp_path / machine),
+        )
+        pipeline.run(data, **options)
+        return pipeline
+
+    return load

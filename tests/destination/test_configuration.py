@@ -1,0 +1,279 @@
+"""Options: where they may be written, what they are when they are not, and which are refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dlt
+import pytest
+from dlt.common.destination import Destination
+
+from dagster_qdrant import QdrantConfigurationError
+from dagster_qdrant.destination import qdrant
+from dagster_qdrant.destination.configuration import QdrantCredentials
+from dagster_qdrant.embedding import available_cores
+
+
+def configuration(destination=None):
+    destination = destination or qdrant()
+    return destination.configuration(destination.spec())
+
+
+def write_toml(name: str, text: str) -> None:
+    Path(".dlt").mkdir(exist_ok=True)
+    Path(".dlt", name).write_text(text)
+    dlt.current.run_context().reload()
+
+
+def test_nothing_set_means_a_server_on_this_machine_without_a_key():
+    connection = configuration().connection
+    assert connection.url == "http://localhost:6333"
+    assert connection.api_key is None
+
+
+def test_defaults_are_the_documented_ones():
+    config = configuration()
+    assert config.embedding_batch_size == 32
+    assert config.embedding_parallelism == 0
+    assert config.embedding.workers == available_cores()
+    assert config.upload_batch_size == 64
+    assert config.upload_parallelism == 1
+    assert config.upload_max_retries == 3
+    assert config.model == "BAAI/bge-small-en"
+    assert config.dataset_separator == "_"
+    assert config.connection.port == 6333
+    assert config.connection.grpc_port == 6334
+    assert config.connection.prefer_grpc is False
+    assert config.connection.prefix is None
+    assert config.connection.timeout == 60
+
+
+def test_an_environment_variable_called_path_is_not_taken_for_ours(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("LOCATION", "somewhere")
+    assert configuration().connection.url == "http://localhost:6333"
+
+
+@pytest.mark.parametrize(
+    ("file", "section"),
+    [
+        ("secrets.toml", "destination.qdrant"),
+        ("secrets.toml", "destination.qdrant.credentials"),
+        ("config.toml", "destination.qdrant"),  # dlt lets no credentials be in here
+    ],
+)
+def test_the_place_can_be_written_into_toml_files(file, section):
+    write_toml(file, f'[{section}]\nlocation = "https://q.example:7000"\n')
+    assert configuration().connection.url == "https://q.example:7000"
+    write_toml(file, f'[{section}]\npath = "/somewhere/else"\n')
+    assert configuration().connection.path == "/somewhere/else"
+
+
+def test_the_key_and_the_client_options_can_be_written_into_toml_files():
+    write_toml(
+        "secrets.toml",
+        """
+[destination.qdrant.credentials]
+location = "q.example"
+api_key = "very-secret"
+[destination.qdrant.options]
+port = 7000
+grpc_port = 7001
+prefer_grpc = true
+prefix = "service/v1"
+timeout = 9
+[destination.qdrant]
+model = "BAAI/bge-base-en"
+embedding_batch_size = 8
+embedding_parallelism = 3
+upload_batch_size = 10
+upload_parallelism = 2
+upload_max_retries = 7
+dataset_separator = "-"
+""",
+    )
+    config = configuration()
+    connection = config.connection
+    assert connection.url == "https://q.example:7000"  # a key goes to another machine with TLS
+    assert connection.api_key == "very-secret"
+    assert (connection.grpc_port, connection.prefer_grpc) == (7001, True)
+    assert (connection.prefix, connection.timeout, connection.max_retries) == ("service/v1", 9, 7)
+    assert config.embedding.vector_name == "fast-bge-base-en"
+    assert (config.embedding.batch_size, config.embedding.workers) == (8, 3)
+    assert (config.upload_batch_size, config.upload_parallelism) == (10, 2)
+    assert config.collection_name("films", "actors") == "films-actors"
+
+
+def test_options_come_from_environment_variables(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__LOCATION", "http://q.example")
+    monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__API_KEY", "very-secret")
+    monkeypatch.setenv("DESTINATION__QDRANT__OPTIONS__PORT", "7000")
+    monkeypatch.setenv("DESTINATION__QDRANT__UPLOAD_BATCH_SIZE", "5")
+    config = configuration()
+    assert config.connection.url == "http://q.example:7000"
+    assert config.upload_batch_size == 5
+
+
+def test_the_place_comes_from_environment_variables(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__LOCATION", "http://q.example")
+    assert configuration().connection.url == "http://q.example:6333"
+    monkeypatch.delenv("DESTINATION__QDRANT__LOCATION")
+    monkeypatch.setenv("DESTINATION__QDRANT__OPTIONS__HOST", "q.example")
+    assert configuration().connection.url == "http://q.example:6333"
+    monkeypatch.delenv("DESTINATION__QDRANT__OPTIONS__HOST")
+    monkeypatch.setenv("DESTINATION__QDRANT__OPTIONS__PATH", "/somewhere")
+    assert configuration().connection.path == "/somewhere"
+
+
+def test_names_of_dlts_own_destination_are_understood(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__QD_LOCATION", "http://q.example")
+    assert configuration().connection.url == "http://q.example:6333"
+    monkeypatch.delenv("DESTINATION__QDRANT__QD_LOCATION")
+    monkeypatch.setenv("DESTINATION__QDRANT__QD_PATH", "/somewhere")
+    assert configuration().connection.path == "/somewhere"
+
+
+def test_arguments_win_over_configuration(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__LOCATION", "http://q.example")
+    monkeypatch.setenv("DESTINATION__QDRANT__MODEL", "BAAI/bge-base-en")
+    config = configuration(qdrant(location="http://other.example", model="BAAI/bge-large-en"))
+    assert config.connection.url == "http://other.example:6333"
+    assert config.model == "BAAI/bge-large-en"
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        "http://q.example:7000",
+        {"location": "http://q.example:7000"},
+        QdrantCredentials(location="http://q.example:7000"),
+    ],
+)
+def test_credentials_may_be_a_url_a_dict_or_an_object(credentials):
+    assert configuration(qdrant(credentials)).connection.url == "http://q.example:7000"
+
+
+def test_credentials_may_be_a_client_that_stays_open(tmp_path):
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    pipeline = dlt.pipeline("films", destination=qdrant(client), pipelines_dir=str(tmp_path))
+    pipeline.run(dlt.resource([{"title": "Moon"}], name="films"))
+    assert client.count("films").count == 1
+
+
+def test_a_relative_path_lies_in_the_working_directory(tmp_path):
+    assert configuration(qdrant(path="data")).connection.path == str(tmp_path / "data")
+
+
+def test_it_is_found_by_reference_and_as_a_named_destination(tmp_path):
+    by_reference = Destination.from_reference("dagster_qdrant.destination.qdrant")
+    assert isinstance(by_reference, qdrant)
+    write_toml(
+        "config.toml",
+        """
+[destination.films_store]
+destination_type = "dagster_qdrant.destination.qdrant"
+location = ":memory:named"
+""",
+    )
+    pipeline = dlt.pipeline("films", destination="films_store", pipelines_dir=str(tmp_path))
+    pipeline.run(dlt.resource([{"title": "Moon"}], name="films"))
+    with pipeline.destination_client() as client:
+        assert client.config.connection.location == ":memory:named"
+        assert client.collections.count("films") == 1
+
+
+def test_a_plain_script_without_a_main_guard_loads(tmp_path, model):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+import dlt
+from dagster_qdrant import qdrant_adapter
+films = [{"title": f"Film number {n}"} for n in range(50)]
+pipeline = dlt.pipeline("films", destination="dagster_qdrant.destination.qdrant")
+pipeline.run(qdrant_adapter(films, embed="title"), table_name="films")
+assert "dagster" not in sys.modules, "the destination imports dagster"
+with pipeline.destination_client() as client:
+    print("loaded", client.collections.count("films"))
+"""
+    )
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PATH": "/usr/bin",
+        "HOME": str(tmp_path),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DESTINATION__QDRANT__PATH": str(tmp_path / "qdrant"),
+        "DESTINATION__QDRANT__MODEL": model["model"],
+        "DESTINATION__QDRANT__MODEL_PATH": model["model_path"],
+    }
+    result = subprocess.run(
+        [sys.executable, script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "loaded 50" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"location": "http://a", "path": "/b"}, "`location` and `path` are both set"),
+        ({"location": "http://a", "options": {"host": "b"}}, "`location` and `host` are both set"),
+        ({"location": "http://a", "options": {"https": True}}, "starts with 'http://'"),
+        ({"location": "http://a:1", "options": {"port": 2}}, "names port 1 and `port` is 2"),
+        ({"location": "http://a/x", "options": {"prefix": "y"}}, "and `prefix` is 'y'"),
+        ({"location": "http://u:p@a"}, "holds a user name or a password"),
+        ({"location": "ftp://a"}, "no URL of a server"),
+        ({"location": "http://a:b"}, "no URL"),
+        ({"path": "/b", "credentials": {"api_key": "k"}}, "`api_key` cannot take effect"),
+        ({"path": "/b", "options": {"prefer_grpc": True}}, "`prefer_grpc` cannot take effect"),
+        ({"path": "/b", "options": {"https": True}}, "`https` cannot take effect"),
+        ({"path": "/b", "options": {"prefix": "x"}}, "`prefix` cannot take effect"),
+        ({"path": "/b", "options": {"port": 7000}}, "`port` cannot take effect"),
+        ({"path": "/b", "options": {"grpc_port": 7000}}, "`grpc_port` cannot take effect"),
+        ({"path": "/b", "upload_parallelism": 2}, "`upload_parallelism` is 2, but local mode"),
+        ({"location": ":memory:", "credentials": {"api_key": "k"}}, "`api_key` cannot take effect"),
+        ({"options": {"timeout": 0}}, "`timeout` is 0"),
+        ({"upload_max_retries": -1}, "`upload_max_retries` is -1"),
+        ({"upload_batch_size": 0}, "`upload_batch_size` is 0"),
+        ({"upload_parallelism": 0}, "`upload_parallelism` is 0"),
+        ({"embedding_batch_size": 0}, "`embedding_batch_size` is 0"),
+        ({"embedding_parallelism": -1}, "`embedding_parallelism` is -1"),
+        ({"threads": 0}, "`threads` is 0"),
+        ({"model_path": "/m", "cache_dir": "/c"}, "`cache_dir` cannot take effect"),
+        ({"model_path": "/m", "local_files_only": True}, "`local_files_only` cannot take effect"),
+        ({"modle": "x"}, "has no option `modle`"),
+    ],
+)
+def test_an_option_that_cannot_work_or_take_effect_is_refused(options, message):
+    with pytest.raises(QdrantConfigurationError, match=message):
+        configuration(qdrant(**options))
+
+
+def test_two_places_that_differ_are_refused_wherever_they_are_written(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__LOCATION", "http://a")
+    monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__LOCATION", "http://b")
+    with pytest.raises(QdrantConfigurationError, match=r"`location` and `credentials.location`"):
+        configuration()
+
+
+def test_the_key_shows_nowhere():
+    destination = qdrant(
+        location="https://q.example", credentials={"api_key": "very-secret", "location": None}
+    )
+    config = configuration(destination)
+    for text in (
+        repr(config),
+        str(config),
+        repr(config.connection),
+        str(config.connection),
+        repr(config.credentials),
+        repr(destination),
+    ):
+        assert "very-secret" not in text

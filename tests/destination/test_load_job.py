@@ -1,0 +1,143 @@
+"""Only what changed is embedded, and a job that runs again changes nothing."""
+
+import dlt
+import numpy as np
+import pytest
+
+from dagster_qdrant import QdrantTransientError, qdrant_adapter
+from dagster_qdrant.destination import load_job
+from dagster_qdrant.destination.load_counts import load_reports
+from tests.conftest import Load
+from tests.targets import Target
+
+FILMS = [
+    {"id": 1, "title": "Blade Runner", "year": 1982},
+    {"id": 2, "title": "Her", "year": 2013},
+    {"id": 3, "title": "Moon", "year": 2009},
+]
+
+
+def films(rows=FILMS, disposition="merge"):
+    key = "id" if disposition == "merge" else None
+    resource = dlt.resource(rows, name="films", write_disposition=disposition, primary_key=key)
+    return qdrant_adapter(resource, embed="title")
+
+
+def counts(pipeline, table="films"):
+    return load_reports.take(pipeline.last_trace.last_load_info.loads_ids[0])[table]
+
+
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_unchanged_rows_are_not_embedded_again(load: Load, disposition):
+    first = counts(load(films(disposition=disposition)))
+    assert (first.rows, first.embedded, first.written) == (3, 3, 3)
+    again = counts(load(films(disposition=disposition), machine="fresh"))
+    assert (again.rows, again.embedded, again.reused, again.written) == (3, 0, 3, 0)
+
+
+def test_a_changed_payload_keeps_its_vector(load: Load, target: Target, dataset):
+    load(films())
+    before = {p.payload["id"]: p.vector for p in target.points(f"{dataset}_films", vectors=True)}
+    changed = counts(load(films([FILMS[0], FILMS[1] | {"year": 1}, FILMS[2]])))
+    assert (changed.embedded, changed.payload_only, changed.unchanged) == (0, 1, 2)
+    points = target.points(f"{dataset}_films", vectors=True)
+    assert {point.payload["id"]: point.vector for point in points} == before
+    assert {point.payload["id"]: point.payload["year"] for point in points}[2] == 1
+
+
+def test_a_changed_text_is_embedded_and_its_vector_is_the_new_texts(
+    load: Load, target: Target, dataset, embedder
+):
+    load(films())
+    assert counts(load(films([FILMS[0] | {"title": "Arrival"}, *FILMS[1:]]))).embedded == 1
+    [point] = [
+        point
+        for point in target.points(f"{dataset}_films", vectors=True)
+        if point.payload["id"] == 1
+    ]
+    [vector] = point.vector.values()
+    np.testing.assert_allclose(vector, embedder.embed(["Arrival"])[0], atol=1e-5)
+
+
+def test_a_row_that_loses_its_text_loses_its_vector(load: Load, target: Target, dataset):
+    load(films())
+    load(films([{"id": 1, "year": 1982}, *FILMS[1:]]))
+    vectors = {p.payload["id"]: p.vector for p in target.points(f"{dataset}_films", vectors=True)}
+    assert not vectors[1]
+    assert vectors[2]
+
+
+def test_equal_texts_are_embedded_once(load: Load):
+    rows = [{"id": number, "title": "the same"} for number in range(10)]
+    assert counts(load(films(rows))).embedded == 1
+
+
+def test_every_row_knows_the_load_that_brought_it(load: Load, target: Target, dataset):
+    load(films())
+    pipeline = load(films())
+    [load_id] = pipeline.last_trace.last_load_info.loads_ids
+    points = target.points(f"{dataset}_films")
+    assert {point.payload["_dlt_load_id"] for point in points} == {load_id}
+
+
+def test_loads_larger_than_a_window_are_loaded_whole(load: Load, target, dataset, monkeypatch):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 7)
+    rows = [{"id": number, "title": f"film {number % 11}"} for number in range(50)]
+    load(films(rows))
+    load(films([*rows, *rows], disposition="append"), name="other", dataset_name=f"{dataset}_b")
+    load(films([*rows, *rows], disposition="replace"), name="third", dataset_name=f"{dataset}_c")
+    assert len(target.rows(f"{dataset}_films")) == 50
+    assert len(target.rows(f"{dataset}_b_films")) == 100
+    assert len(target.rows(f"{dataset}_c_films")) == 100
+
+
+@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
+    load: Load, target: Target, dataset, monkeypatch, disposition
+):
+    from dagster_qdrant.destination.point_writer import PointWriter
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 4)
+    start, started = PointWriter.start, []
+
+    def fails_once(writer, window):
+        start(writer, window)
+        started.append(window)
+        if len(started) == 3:
+            writer.finish()
+            raise QdrantTransientError("the third window fails once")
+
+    monkeypatch.setattr(PointWriter, "start", fails_once)
+    rows = [{"id": number, "title": f"film {number % 5}"} for number in range(20)]
+    twins = [{"title": "a twin"}] * 4 if disposition == "replace" else []
+    load(films([*rows, *twins], disposition=disposition))
+    assert len(started) > 5
+    assert len(target.rows(f"{dataset}_films")) == 20 + len(twins)
+
+
+def test_a_key_that_comes_again_in_a_later_window_gives_the_newest_row(
+    load: Load, target: Target, dataset, monkeypatch
+):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
+    rows = [{"id": number % 3, "title": f"version {number}"} for number in range(12)]
+    load(films(rows))
+    assert sorted(row["title"] for row in target.rows(f"{dataset}_films")) == [
+        "version 10",
+        "version 11",
+        "version 9",
+    ]
+
+
+def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypatch):
+    from dagster_qdrant.client import connect
+
+    with connect(resource._configuration().connection) as connection:
+        upsert = connection.client.upsert
+
+        def loses_points(collection, points, **options):
+            kept = points if "_dlt" in collection else points[1:]
+            return upsert(collection, points=kept, **options) if kept else None
+
+        monkeypatch.setattr(connection.client, "upsert", loses_points)
+        with pytest.raises(Exception, match="holds . of 3 points that were just written"):
+            load(films())

@@ -1,0 +1,146 @@
+"""What append, merge and replace leave in a collection."""
+
+import dlt
+import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from dagster_qdrant import qdrant_adapter
+from tests.conftest import Load
+from tests.targets import Target
+
+FILMS = [
+    {"id": 1, "title": "Blade Runner"},
+    {"id": 2, "title": "Ghost in the Shell"},
+    {"id": 3, "title": "Moon"},
+]
+
+
+def films(rows=FILMS, **hints):
+    return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed="title")
+
+
+def ids(target: Target, collection: str) -> list[int]:
+    return sorted(row["id"] for row in target.rows(collection))
+
+
+def test_append_is_the_default_and_adds_rows_with_each_run(load: Load, target: Target, dataset):
+    load(films())
+    load(films())
+    assert ids(target, f"{dataset}_films") == [1, 1, 2, 2, 3, 3]
+
+
+def test_merge_keeps_one_point_a_key_and_the_newest_row(load: Load, target: Target, dataset):
+    load(films(write_disposition="merge", primary_key="id"))
+    load(
+        films(
+            [{"id": 3, "title": "Moon, again"}, {"id": 4, "title": "Her"}],
+            write_disposition="merge",
+            primary_key="id",
+        )
+    )
+    rows = {row["id"]: row["title"] for row in target.rows(f"{dataset}_films")}
+    assert rows == {1: "Blade Runner", 2: "Ghost in the Shell", 3: "Moon, again", 4: "Her"}
+
+
+def test_merge_takes_the_last_row_of_a_key_that_comes_twice(load: Load, target: Target, dataset):
+    rows = [{"id": 1, "title": "first"}, {"id": 1, "title": "last"}]
+    load(films(rows, write_disposition="merge", primary_key="id"))
+    assert target.rows(f"{dataset}_films") == [{"id": 1, "title": "last"}]
+
+
+def test_merge_forgets_columns_that_the_newest_row_lacks(load: Load, target: Target, dataset):
+    rows = [{"id": 1, "title": "Moon", "year": 2009}]
+    load(films(rows, write_disposition="merge", primary_key="id"))
+    load(films([{"id": 1, "title": "Moon"}], write_disposition="merge", primary_key="id"))
+    assert target.rows(f"{dataset}_films") == [{"id": 1, "title": "Moon"}]
+
+
+def test_merge_deletes_rows_that_a_hard_delete_column_marks(load: Load, target: Target, dataset):
+    hints = {
+        "write_disposition": "merge",
+        "primary_key": "id",
+        "columns": {"gone": {"hard_delete": True, "data_type": "bool"}},
+    }
+    load(films(**hints))
+    load(films([{"id": 2, "gone": True}, {"id": 3, "title": "Moon", "gone": False}], **hints))
+    assert ids(target, f"{dataset}_films") == [1, 3]
+
+
+def test_merge_without_a_key_is_refused_before_anything_is_written(
+    load: Load, target: Target, dataset
+):
+    with pytest.raises(
+        PipelineStepFailed, match="`films` has the write disposition 'merge'.*no key"
+    ):
+        load(films(write_disposition="merge"))
+    assert f"{dataset}_films" not in target.collections()
+
+
+def test_merge_by_a_unique_column_works_without_a_primary_key(load: Load, target: Target, dataset):
+    hints = {"write_disposition": "merge", "columns": {"id": {"unique": True}}}
+    load(films(**hints))
+    load(films([{"id": 3, "title": "Moon, again"}], **hints))
+    assert ids(target, f"{dataset}_films") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("strategy", ["scd2", "delete-insert", "insert-only"])
+def test_a_merge_strategy_that_is_not_supported_is_refused_by_name(load: Load, strategy):
+    merge = {"disposition": "merge", "strategy": strategy}
+    with pytest.raises(PipelineStepFailed, match=strategy):
+        load(films(write_disposition=merge, primary_key="id"))
+
+
+def test_replace_leaves_exactly_the_rows_of_the_last_run(load: Load, target: Target, dataset):
+    load(films(write_disposition="replace"))
+    load(films([FILMS[1], {"id": 9, "title": "Arrival"}], write_disposition="replace"))
+    assert ids(target, f"{dataset}_films") == [2, 9]
+
+
+def test_replace_keeps_rows_that_are_equal(load: Load, target: Target, dataset):
+    twins = [FILMS[0], FILMS[0], FILMS[0], FILMS[1]]
+    for _ in range(2):
+        load(films(twins, write_disposition="replace"))
+        assert ids(target, f"{dataset}_films") == [1, 1, 1, 2]
+
+
+def test_replace_keeps_rows_that_share_a_primary_key(load: Load, target: Target, dataset):
+    rows = [{"id": 1, "title": "a"}, {"id": 1, "title": "b"}]
+    load(films(rows, write_disposition="replace", primary_key="id"))
+    assert len(target.rows(f"{dataset}_films")) == 2
+
+
+def test_replace_with_no_rows_empties_the_collection(load: Load, target: Target, dataset):
+    load(films(write_disposition="replace"))
+    load(films([], write_disposition="replace"))
+    assert target.rows(f"{dataset}_films") == []
+
+
+def test_replace_takes_nested_tables_along(load: Load, target: Target, dataset):
+    load(films([{"id": 1, "title": "Moon", "tags": ["a", "b"]}], write_disposition="replace"))
+    load(films([{"id": 1, "title": "Moon", "tags": ["c"]}], write_disposition="replace"))
+    assert [row["value"] for row in target.rows(f"{dataset}_films__tags")] == ["c"]
+    load(films([{"id": 1, "title": "Moon"}], write_disposition="replace"))
+    assert target.rows(f"{dataset}_films__tags") == []
+
+
+def test_a_replace_that_fails_leaves_the_former_rows(load: Load, target: Target, dataset):
+    load(films(write_disposition="replace"))
+    broken = [{"id": 7, "title": "Solaris"}, {"id": None, "title": "no key"}]
+    hints = {"write_disposition": "replace", "primary_key": "id"}
+    with pytest.raises(PipelineStepFailed):
+        load(films(broken, **hints), name="other", machine="other")
+    assert set(ids(target, f"{dataset}_films")) >= {1, 2, 3}
+
+
+@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+def test_without_a_dataset_name_the_collection_has_the_name_of_the_table(
+    load: Load, target: Target, dataset, disposition
+):
+    for _ in range(2):
+        rows = qdrant_adapter(
+            dlt.resource(FILMS, name=dataset, write_disposition=disposition, primary_key="id"),
+            embed="title",
+        )
+        load(rows, dataset_name=None)
+    assert dataset in target.collections()
+    assert len(target.rows(dataset)) == (6 if disposition == "append" else 3)

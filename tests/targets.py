@@ -1,0 +1,105 @@
+"""The kinds of Qdrant that tests run against."""
+
+import atexit
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_qdrant import QdrantResource
+from tests.qdrant_server import ServerProcess
+
+API_KEY = "key-of-the-test-server"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One Qdrant.
+
+    Args:
+        kind: "memory", "path", ...
+        options: Fields of a `QdrantResource` that lead to it.
+    """
+
+    kind: str
+    options: dict[str, Any]
+
+    def points(self, collection: str, *, vectors: bool = False) -> list[Any]:
+        """All points of a collection."""
+        with QdrantResource(**self.options).get_client() as client:
+            points, offset = client.scroll(collection, limit=1000, with_vectors=vectors)
+            while offset is not None:
+                more, offset = client.scroll(
+                    collection, limit=1000, with_vectors=vectors, offset=offset
+                )
+                points += more
+        return points
+
+    def rows(self, collection: str) -> list[dict[str, Any]]:
+        """The payloads of a collection, without what dlt and this package add."""
+        return [
+            {name: value for name, value in point.payload.items() if not name.startswith("_dlt")}
+            for point in self.points(collection)
+        ]
+
+    def collections(self) -> set[str]:
+        with QdrantResource(**self.options).get_client() as client:
+            return {entry.name for entry in client.get_collections().collections}
+
+    def clean_up(self, prefix: str) -> None:
+        """Leave other people's collections alone."""
+        with QdrantResource(**self.options).get_client() as client:
+            for entry in client.get_collections().collections:
+                if entry.name.startswith(prefix):
+                    client.delete_collection(entry.name)
+
+
+@contextmanager
+def memory(_folder: Path) -> Iterator[Target]:
+    yield Target("memory", {"location": f":memory:{uuid.uuid4().hex}"})
+
+
+@contextmanager
+def path(folder: Path) -> Iterator[Target]:
+    yield Target("path", {"path": str(folder / "qdrant")})
+
+
+@cache
+def shared_server() -> ServerProcess:
+    """One server for all tests of this process; it ends with it."""
+    server = ServerProcess(api_key=API_KEY)
+    server.start()
+    atexit.register(server.stop)
+    return server
+
+
+@contextmanager
+def rest(_folder: Path) -> Iterator[Target]:
+    yield Target("rest", {"location": shared_server().url, "api_key": API_KEY})
+
+
+@contextmanager
+def grpc(_folder: Path) -> Iterator[Target]:
+    server = shared_server()
+    options = {"prefer_grpc": True, "grpc_port": server.grpc_port}
+    yield Target("grpc", {"location": server.url, "api_key": API_KEY, **options})
+
+
+@contextmanager
+def external(_folder: Path) -> Iterator[Target]:
+    key = os.environ.get("QDRANT_TEST_API_KEY")
+    yield Target("external", {"location": os.environ["QDRANT_TEST_URL"], "api_key": key})
+
+
+def targets() -> list[Any]:
+    """All kinds there are to test against, also the server that the environment names."""
+    makers: list[Callable[[Path], AbstractContextManager[Target]]] = [memory, path, rest, grpc]
+    if "QDRANT_TEST_URL" in os.environ:
+        makers.append(external)
+    return [pytest.param(maker, id=maker.__name__) for maker in makers]
