@@ -36,6 +36,10 @@ class QdrantConflictError(QdrantTerminalError):
     """The collection exists already."""
 
 
+class QdrantTooLargeError(QdrantTerminalError):
+    """The request is larger than the server takes."""
+
+
 class QdrantConfigurationError(QdrantTerminalError):
     """An option has a value that cannot work, or that cannot take effect."""
 
@@ -93,6 +97,8 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         return QdrantNotFoundError(f"Qdrant at {options}: {words or 'not found'}")
     if status == 409 or "already exists" in words:
         return QdrantConflictError(f"Qdrant at {options}: {words}")
+    if status == 413 or "larger than allowed" in words:
+        return QdrantTooLargeError(f"Qdrant at {options}: {words}")
     if status == 507:
         return QdrantTerminalError(f"Qdrant at {options} has no space left: {words}")
     if status in (408, 429) or status >= 500:
@@ -142,6 +148,8 @@ def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
         return QdrantConflictError(f"Qdrant at {options}: {words}")
     if code == StatusCode.UNAVAILABLE:
         return _unreachable(words, options)
+    if code == StatusCode.OUT_OF_RANGE or "larger than max" in words:
+        return QdrantTooLargeError(f"Qdrant at {options}: {words}")
     if code in (
         StatusCode.DEADLINE_EXCEEDED,
         StatusCode.INTERNAL,

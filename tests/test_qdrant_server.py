@@ -32,6 +32,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),
 ]
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
@@ -460,7 +462,7 @@ class TestProcess:
             "import os; os._exit(0)"
         )
         run = [sys.executable, "-c", code]
-        pid = int(subprocess.run(run, capture_output=True, check=True, timeout=30).stdout)
+        pid = int(subprocess.run(run, capture_output=True, check=True, timeout=30, cwd=ROOT).stdout)
         for _ in range(100):
             try:
                 os.kill(pid, 0)
@@ -554,7 +556,7 @@ class TestFaults:
             server.fault("refuse", seconds=0.5, times=1)
             with pytest.raises(ANY_ERROR):
                 client.count("films")
-            with pytest.raises(OSError):
+            with pytest.raises(OSError, match="refused"):
                 server.counts()
             assert eventually(lambda: client.count("films")).count == 10
             server.fault("die", when="after", operation="upsert")

@@ -83,7 +83,7 @@ class QdrantLoadJob(RunnableLoadJob):
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                rows.append(self._row(json.loads(line), number))
+                rows.append(self._row(json.loads(line), number, len(line)))
                 size += len(line)
                 if len(rows) >= _WINDOW_ROWS or size >= _WINDOW_BYTES:
                     yield rows
@@ -91,7 +91,7 @@ class QdrantLoadJob(RunnableLoadJob):
         if rows:
             yield rows
 
-    def _row(self, payload: dict[str, Any], number: int) -> Row:
+    def _row(self, payload: dict[str, Any], number: int, size: int) -> Row:
         plan = self._plan
         content = {name: value for name, value in payload.items() if name not in plan.links}
         payload[plan.load_id] = self._load_id
@@ -113,6 +113,7 @@ class QdrantLoadJob(RunnableLoadJob):
             identity=identity,
             point_id=self._point_id(identity, 0),
             text=text,
+            size=size,
             row_hash=_digest(canonical_json(content)),
             embedding_hash=(
                 None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.client import Connection
 from dagster_qdrant.destination.table_plan import TablePlan
-from dagster_qdrant.errors import QdrantTransientError
+from dagster_qdrant.errors import QdrantTerminalError, QdrantTooLargeError, QdrantTransientError
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+# Qdrant refuses bodies of more than 32 MiB; payloads grow when they are escaped once more.
+_REQUEST_BYTES = 24 * 1024 * 1024
+_JSON_FLOAT = 22  # the most bytes of a number in a vector
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Row:
     text: str | None
     row_hash: str
     embedding_hash: str | None
+    size: int  # of its line, in bytes
     vector: Any = None
 
 
@@ -64,9 +70,8 @@ class PointWriter:
             (self._touch, window.touch),
             (self._delete, window.deleted),
         ):
-            for at in range(0, len(rows), self._batch_size):
-                batch = rows[at : at + self._batch_size]
-                self._running.append(self._pool.submit(write, batch))
+            for batch in self._batches(rows):
+                self._running.append(self._pool.submit(self._write, write, batch))
 
     def finish(self) -> None:
         """Wait until all that was started is in the collection.
@@ -82,6 +87,35 @@ class PointWriter:
         for future in running:
             future.result()
         self.seconds += time.monotonic() - self._started
+
+    def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
+        """Cut rows into requests, of so many points and not larger than a server takes."""
+        batch: list[Row] = []
+        size = 0
+        for row in rows:
+            row_size = row.size + sum(_JSON_FLOAT * len(v) for v in (row.vector or {}).values())
+            if batch and (len(batch) >= self._batch_size or size + row_size > _REQUEST_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(row)
+            size += row_size
+        if batch:
+            yield batch
+
+    def _write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
+        """Write a batch, in halves if the server finds it too large."""
+        try:
+            write(rows)
+        except QdrantTooLargeError as error:
+            if len(rows) == 1:
+                raise QdrantTerminalError(
+                    f"A row of table `{self._plan.table_name}` has {rows[0].size:,} bytes, more "
+                    f"than the server takes in a request: {str(rows[0].payload)[:200]}. Shorten "
+                    f"it, or raise the server's limit. ({error})"
+                ) from error
+            middle = len(rows) // 2
+            self._write(write, rows[:middle])
+            self._write(write, rows[middle:])
 
     def _upsert(self, rows: list[Row]) -> None:
         from qdrant_client import models

@@ -1,0 +1,74 @@
+"""Text -> points, with the model that the collection was embedded with."""
+
+import dlt
+import pytest
+
+from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from tests.conftest import Load
+from tests.targets import Target
+
+FILMS = [
+    {"title": "a hunter of androids in a rainy city", "year": 1982},
+    {"title": "a baker who falls in love in Paris", "year": 2001},
+    {"title": "a crew that mines the moon", "year": 2009},
+]
+
+
+@pytest.fixture
+def films(load: Load) -> None:
+    load(qdrant_adapter(dlt.resource(FILMS, name="films"), embed="title"))
+
+
+def titles(hits) -> list[str]:
+    return [hit.payload["title"] for hit in hits]
+
+
+@pytest.mark.usefixtures("films")
+def test_the_nearest_in_meaning_comes_first(resource: QdrantResource, dataset):
+    hits = resource.search(dataset, "films", "chasing robots through the streets")
+    assert titles(hits)[0] == FILMS[0]["title"]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert len(hits) == 3
+
+
+@pytest.mark.usefixtures("films")
+def test_the_number_and_the_kind_of_answers_can_be_limited(resource: QdrantResource, dataset):
+    from qdrant_client import models
+
+    assert len(resource.search(dataset, "films", "a film", limit=2)) == 2
+    after_2000 = models.Filter(
+        must=[models.FieldCondition(key="year", range=models.Range(gt=2005))]
+    )
+    hits = resource.search(dataset, "films", "androids", query_filter=after_2000)
+    assert titles(hits) == [FILMS[2]["title"]]
+
+
+@pytest.mark.usefixtures("films")
+def test_names_are_normalized_as_dlt_does(resource: QdrantResource, dataset):
+    assert resource.search(dataset, "Films", "androids", limit=1)
+
+
+@pytest.mark.usefixtures("films")
+def test_the_collections_model_is_used_whatever_is_configured(
+    resource: QdrantResource, target: Target, dataset
+):
+    other = QdrantResource(**target.options, model="BAAI/bge-small-en", local_files_only=True)
+    with pytest.raises(QdrantTerminalError, match="all-MiniLM-L6-v2' could not be loaded"):
+        other.search(dataset, "films", "androids")
+
+
+def test_without_a_dataset_the_table_names_the_collection(
+    resource: QdrantResource, load: Load, dataset
+):
+    load(qdrant_adapter(dlt.resource(FILMS, name=dataset), embed="title"), dataset_name=None)
+    assert resource.search(None, dataset, "androids", limit=1)
+
+
+def test_mistakes_are_explained(resource: QdrantResource, load: Load, dataset):
+    load(dlt.resource(FILMS, name="plain"))
+    with pytest.raises(QdrantTerminalError, match=f"no collection `{dataset}_films`"):
+        resource.search(dataset, "films", "androids")
+    with pytest.raises(QdrantTerminalError, match="has no vectors.*qdrant_adapter"):
+        resource.search(dataset, "plain", "androids")
+    with pytest.raises(QdrantTerminalError, match="no text to search for"):
+        resource.search(dataset, "plain", "  ")
