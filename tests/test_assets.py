@@ -1,0 +1,410 @@
+"""dlt sources as Dagster assets: their specs, their runs, and what a run shows."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+import dlt
+import pytest
+from dagster_dlt import DagsterDltTranslator
+from dlt.sources.sql_database import sql_database
+
+from dagster_qdrant import (
+    QdrantDltTranslator,
+    QdrantResource,
+    build_qdrant_assets,
+    qdrant_adapter,
+    qdrant_assets,
+)
+from tests.targets import Target
+
+FILMS = [{"id": 1, "title": "Blade Runner"}, {"id": 2, "title": "Her"}]
+ACTORS = [{"id": 1, "name": "Harrison Ford"}]
+
+
+def films(rows=FILMS, name="films", **hints):
+    hints = {"write_disposition": "merge", "primary_key": "id"} | hints
+    return qdrant_adapter(dlt.resource(rows, name=name, **hints), embed="title")
+
+
+@dlt.resource(name="actors", write_disposition="merge", primary_key="id")
+def _actors():
+    """People who play in films."""
+    yield ACTORS
+
+
+def actors():
+    return qdrant_adapter(_actors(), embed="name")
+
+
+def run(assets, resource, **options):
+    assets = assets if isinstance(assets, list) else [assets]
+    return dg.materialize(assets, resources={"qdrant": resource}, **options)
+
+
+def shown(result, *key):
+    [event] = [
+        event
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey(key)
+    ]
+    return {name: entry.value for name, entry in event.materialization.metadata.items()}
+
+
+def ids(target: Target, collection: str) -> list[int]:
+    return sorted(row["id"] for row in target.rows(collection))
+
+
+class TestSpecs:
+    def test_an_asset_is_named_after_dataset_and_table(self):
+        assets = build_qdrant_assets(dlt_source=films(), dataset_name="MoviesDataset")
+        [spec] = assets.specs
+        assert spec.key == dg.AssetKey(["MoviesDataset", "films"])
+        assert spec.kinds == {"dlt", "qdrant"}
+        assert spec.metadata["dagster/table_name"] == "movies_dataset_films"
+        assert spec.metadata["embed"] == "title"
+        assert spec.metadata["write_disposition"] == "merge"
+
+    def test_without_a_dataset_the_table_alone_names_it(self):
+        [spec] = build_qdrant_assets(dlt_source=films()).specs
+        assert spec.key == dg.AssetKey(["films"])
+        assert spec.metadata["dagster/table_name"] == "films"
+
+    def test_the_docstring_of_a_resource_describes_its_asset(self):
+        [spec] = build_qdrant_assets(dlt_source=actors(), dataset_name="d").specs
+        assert spec.description == "People who play in films."
+
+    def test_a_source_a_resource_and_a_list_will_do(self):
+        @dlt.source
+        def cinema():
+            yield films()
+            yield actors()
+
+        for source in (cinema(), [films(), actors()]):
+            assets = build_qdrant_assets(dlt_source=source, dataset_name="d")
+            assert {key.path[-1] for key in assets.keys} == {"films", "actors"}
+
+    def test_only_selected_resources_become_assets(self):
+        @dlt.source
+        def cinema():
+            yield films()
+            yield actors()
+
+        assets = build_qdrant_assets(dlt_source=cinema().with_resources("films"), dataset_name="d")
+        assert assets.keys == {dg.AssetKey(["d", "films"])}
+
+    @pytest.mark.parametrize("data", [[{"title": "Moon"}], "films", films, [], 7])
+    def test_anything_else_is_refused(self, data):
+        with pytest.raises(TypeError, match="`dlt_source` is an? .*"):
+            build_qdrant_assets(dlt_source=data, dataset_name="d")
+
+    def test_what_dagster_dlts_factory_takes_has_its_effect(self):
+        @dg.failure_hook
+        def tell(context): ...
+
+        partitions = dg.DailyPartitionsDefinition("2026-01-01")
+        assets = build_qdrant_assets(
+            dlt_source=films(),
+            dataset_name="d",
+            name="load_films",
+            group_name="cinema",
+            partitions_def=partitions,
+            op_tags={"team": "search"},
+            hooks={tell},
+            pool="qdrant",
+            retry_policy=dg.RetryPolicy(max_retries=3),
+        )
+        [spec] = assets.specs
+        assert (assets.op.name, spec.group_name) == ("load_films", "cinema")
+        assert spec.partitions_def == partitions
+        assert assets.backfill_policy == dg.BackfillPolicy.single_run()
+        assert (assets.op.tags["team"], assets.op.pool) == ("search", "qdrant")
+        assert assets.op.retry_policy == dg.RetryPolicy(max_retries=3)
+        assert assets.hook_defs == {tell}
+        policy = dg.BackfillPolicy.multi_run(5)
+        assets = build_qdrant_assets(
+            dlt_source=films(), partitions_def=partitions, backfill_policy=policy
+        )
+        assert assets.backfill_policy == policy
+
+    def test_a_translator_sets_anything(self):
+        class Mine(QdrantDltTranslator):
+            def get_asset_spec(self, data):
+                return (
+                    super()
+                    .get_asset_spec(data)
+                    .replace_attributes(
+                        key=dg.AssetKey(["mine", data.table_name]),
+                        group_name="g",
+                        owners=["team:search"],
+                        tags={"dataset": data.dataset_name},
+                        deps=[dg.AssetKey("upstream")],
+                        automation_condition=dg.AutomationCondition.eager(),
+                        code_version="7",
+                    )
+                )
+
+        assets = build_qdrant_assets(
+            dlt_source=films(), dataset_name="d", dagster_dlt_translator=Mine()
+        )
+        [spec] = assets.specs
+        assert spec.key == dg.AssetKey(["mine", "films"])
+        assert (spec.group_name, spec.owners, spec.tags["dataset"]) == ("g", ["team:search"], "d")
+        assert [dep.asset_key for dep in spec.deps] == [dg.AssetKey("upstream")]
+        assert spec.automation_condition == dg.AutomationCondition.eager()
+        assert spec.code_version == "7"
+
+    def test_two_places_for_the_group_are_refused(self):
+        class Grouped(QdrantDltTranslator):
+            def get_asset_spec(self, data):
+                return super().get_asset_spec(data).replace_attributes(group_name="g")
+
+        with pytest.raises(dg.DagsterInvariantViolationError, match="the translator sets groups"):
+            build_qdrant_assets(
+                dlt_source=films(), group_name="other", dagster_dlt_translator=Grouped()
+            )
+
+    def test_no_live_object_is_kept_in_metadata(self):
+        [spec] = build_qdrant_assets(dlt_source=films(), dataset_name="d").specs
+        assert all(isinstance(value, str) for value in spec.metadata.values())
+
+
+class TestRuns:
+    def test_the_decorator_and_the_factory_load_alike(self, resource, target: Target, dataset):
+        @qdrant_assets(dlt_source=[films(), actors()], dataset_name=dataset)
+        def cinema(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+            yield from qdrant.run(context)
+
+        assert run(cinema, resource).success
+        assert ids(target, f"{dataset}_films") == [1, 2]
+        assert ids(target, f"{dataset}_actors") == [1]
+        built = build_qdrant_assets(dlt_source=[films(), actors()], dataset_name=f"{dataset}_b")
+        assert run(built, resource).success
+        assert ids(target, f"{dataset}_b_films") == [1, 2]
+
+    def test_a_materialization_shows_what_was_loaded(self, resource, target: Target, dataset):
+        assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
+        run(assets, resource)
+        metadata = shown(run(assets, resource), dataset, "films")
+        collection = f"{dataset}_films"
+        assert metadata["dagster/row_count"] == 2
+        assert metadata["dagster/table_name"] == metadata["collection"] == collection
+        assert metadata["dagster/uri"].endswith(f"/collections/{collection}")
+        assert (metadata["dataset"], metadata["write_disposition"]) == (dataset, "merge")
+        assert metadata["model"] == "sentence-transformers/all-MiniLM-L6-v2"
+        assert (metadata["vector_name"], metadata["vector_size"]) == ("fast-all-minilm-l6-v2", 384)
+        assert (metadata["rows_loaded"], metadata["rows_embedded"]) == (2, 0)
+        assert (metadata["rows_reused"], metadata["points_unchanged"]) == (2, 2)
+        assert all(
+            metadata[f"seconds_{step}"] >= 0
+            for step in ("sync", "extract", "normalize", "load", "embedding", "writing")
+        )
+        columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+        assert columns["id"].type == "bigint"
+        assert columns["id"].constraints.other == ["primary key"]
+        assert columns["title"].constraints.other == ["embedded"]
+
+    def test_a_subset_loads_only_what_is_selected(self, resource, target: Target, dataset):
+        assets = build_qdrant_assets(dlt_source=[films(), actors()], dataset_name=dataset)
+        result = run(
+            assets, resource, selection=dg.AssetSelection.keys(dg.AssetKey([dataset, "actors"]))
+        )
+        assert [e.asset_key.path[-1] for e in result.get_asset_materialization_events()] == [
+            "actors"
+        ]
+        assert f"{dataset}_films" not in target.collections()
+
+    def test_an_incremental_resource_goes_on_in_the_next_run(
+        self, resource, target: Target, dataset
+    ):
+        seen = []
+
+        @dlt.resource(name="films", primary_key="id")
+        def growing(since=dlt.sources.incremental("id", initial_value=0)):
+            seen.append(since.last_value)
+            yield [{"id": since.last_value + 1, "title": "next"}]
+
+        assets = build_qdrant_assets(
+            dlt_source=qdrant_adapter(growing, embed="title"), dataset_name=dataset
+        )
+        for _ in range(3):
+            assert run(assets, resource).success
+        assert seen == [0, 1, 2]
+        assert ids(target, f"{dataset}_films") == [1, 2, 3]
+
+    def test_a_failed_run_does_not_poison_the_next(self, resource, target: Target, dataset):
+        rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "no key"}]
+        assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)
+        assert not run(assets, resource, raise_on_error=False).success
+        rows[1]["id"] = 2
+        assert run(assets, resource).success
+        assert ids(target, f"{dataset}_films") == [1, 2]
+
+    def test_runs_at_once_of_one_pipeline_do_not_disturb_each_other(
+        self, resource, target: Target, dataset
+    ):
+        meet = threading.Barrier(3, timeout=60)
+
+        def rows(first):
+            meet.wait()
+            yield from ({"id": first + n, "title": f"film {first + n}"} for n in range(20))
+
+        def load(number):
+            assets = build_qdrant_assets(
+                dlt_source=films(rows(number * 100)), dataset_name=dataset, pipeline_name="same"
+            )
+            return run(assets, resource).success
+
+        with ThreadPoolExecutor(3) as pool:
+            assert all(pool.map(load, range(3)))
+        assert len(ids(target, f"{dataset}_films")) == 60
+
+    def test_two_wrapped_tables_of_a_database(self, resource, target: Target, dataset, tmp_path):
+        import sqlite3
+
+        with sqlite3.connect(tmp_path / "shop.db") as database:
+            database.execute("create table products (id integer primary key, description text)")
+            database.execute("create table reviews (id integer primary key, text text)")
+            database.execute("create table orders (id integer primary key)")
+            database.execute("insert into products values (1, 'a chair'), (2, 'a table')")
+            database.execute("insert into reviews values (7, 'very good')")
+            database.execute("insert into orders values (9)")
+        database.close()
+        tables = sql_database(f"sqlite:///{tmp_path / 'shop.db'}")
+        qdrant_adapter(tables.products, embed="description")
+        qdrant_adapter(tables.reviews, embed="text")
+        assert run(build_qdrant_assets(dlt_source=tables, dataset_name=dataset), resource).success
+        assert all(p.vector for p in target.points(f"{dataset}_products", vectors=True))
+        assert all(p.vector for p in target.points(f"{dataset}_reviews", vectors=True))
+        assert not any(p.vector for p in target.points(f"{dataset}_orders", vectors=True))
+
+    def test_a_partition_is_loaded_with_a_source_made_for_it(
+        self, resource, target: Target, dataset
+    ):
+        partitions = dg.StaticPartitionsDefinition(["1982", "2013"])
+
+        @qdrant_assets(dlt_source=films(), dataset_name=dataset, partitions_def=partitions)
+        def by_year(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+            year = int(context.partition_key)
+            yield from qdrant.run(context, dlt_source=films([{"id": year, "title": "a film"}]))
+
+        for year in ("1982", "2013"):
+            result = run(by_year, resource, partition_key=year)
+        assert ids(target, f"{dataset}_films") == [1982, 2013]
+        metadata = shown(result, dataset, "films")
+        assert metadata["dagster/partition_row_count"] == 1
+        assert metadata["dagster/row_count"] == 2
+
+    def test_options_of_dlts_extract_are_handed_on(self, resource, target: Target, dataset):
+        @qdrant_assets(dlt_source=films(), dataset_name=dataset)
+        def cinema(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+            yield from qdrant.run(context, write_disposition="append")
+
+        for _ in range(2):
+            run(cinema, resource)
+        assert ids(target, f"{dataset}_films") == [1, 1, 2, 2]
+
+    def test_an_op_loads_too(self, resource, target: Target, dataset):
+        @dg.op(out=dg.Out(dg.Nothing))
+        def load(context: dg.OpExecutionContext, qdrant: QdrantResource):
+            yield from qdrant.run(context, dlt_source=films(), dataset_name=dataset)
+            yield dg.Output(None)
+
+        @dg.job
+        def loading():
+            load()
+
+        result = loading.execute_in_process(resources={"qdrant": resource})
+        [event] = [e for e in result.all_events if e.is_step_materialization]
+        assert event.asset_key == dg.AssetKey([dataset, "films"])
+        assert ids(target, f"{dataset}_films") == [1, 2]
+
+    def test_an_asset_that_is_not_ours_has_to_say_what_to_load(self, resource, dataset):
+        @dg.asset
+        def other(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+            list(qdrant.run(context))
+
+        with pytest.raises(dg.DagsterInvariantViolationError, match="Give it a `dlt_source`"):
+            run(other, resource)
+
+    @pytest.mark.parametrize("module", ["dagster_dlt", "dagster_embedded_elt.dlt"])
+    def test_a_translator_of_dagster_dlt_works(self, resource, target: Target, dataset, module):
+        translator = pytest.importorskip(module).DagsterDltTranslator
+        assets = build_qdrant_assets(
+            dlt_source=films(), dataset_name=dataset, dagster_dlt_translator=translator()
+        )
+        [spec] = assets.specs
+        assert spec.kinds == {"dlt", "qdrant"}
+        assert run(assets, resource).success
+        assert ids(target, f"{dataset}_films") == [1, 2]
+
+    def test_a_translator_with_dagster_dlts_former_methods_works(self, resource, dataset):
+        class Old(DagsterDltTranslator):
+            def get_asset_key(self, resource):
+                return dg.AssetKey(f"old_{resource.name}")
+
+        assets = build_qdrant_assets(
+            dlt_source=films(), dataset_name=dataset, dagster_dlt_translator=Old()
+        )
+        assert assets.keys == {dg.AssetKey("old_films")}
+        assert run(assets, resource).success
+
+
+class TestFailures:
+    def test_the_first_line_says_what_to_do(self, resource, dataset):
+        assets = build_qdrant_assets(
+            dlt_source=films(write_disposition="merge", primary_key=None), dataset_name=dataset
+        )
+        result = run(assets, resource, raise_on_error=False)
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+        assert "no key, so its rows cannot be told apart" in failure.step_failure_data.error.message
+
+    def test_what_cannot_succeed_is_not_tried_again(self, resource, dataset):
+        attempts = []
+
+        def rows():
+            attempts.append(1)
+            yield {"id": None, "title": "no key"}
+
+        assets = build_qdrant_assets(
+            dlt_source=films(rows),
+            dataset_name=dataset,
+            retry_policy=dg.RetryPolicy(max_retries=3),
+        )
+        assert not run(assets, resource, raise_on_error=False).success
+        assert len(attempts) == 1
+
+    def test_what_may_succeed_is_tried_again(self, dataset, model):
+        unreachable = QdrantResource(location="http://127.0.0.1:9", upload_max_retries=0, **model)
+        assets = build_qdrant_assets(
+            dlt_source=films(),
+            dataset_name=dataset,
+            retry_policy=dg.RetryPolicy(max_retries=1),
+        )
+        result = run(assets, unreachable, raise_on_error=False)
+        assert len([e for e in result.all_events if e.is_step_restarted]) == 1
+
+    def test_a_failure_of_the_source_stays_its_own(self, resource, dataset):
+        def rows():
+            yield {"id": 1, "title": "Moon"}
+            raise KeyError("the API's answer has no 'films'")
+
+        assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)
+        with pytest.raises(Exception, match="the API's answer has no 'films'"):
+            run(assets, resource)
+
+
+def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(
+    tmp_path, monkeypatch, model
+):
+    from tests import two_multi_assets
+
+    path = str(tmp_path / "qdrant")
+    monkeypatch.setenv("TEST_QDRANT_PATH", path)
+    monkeypatch.setenv("TEST_MODEL", model["model"])
+    monkeypatch.setenv("TEST_MODEL_PATH", model["model_path"])
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        result = dg.execute_job(dg.reconstructable(two_multi_assets.job), instance=instance)
+        assert result.success
+    target = Target("path", {"path": path})
+    assert ids(target, "shared_films") == ids(target, "shared_books") == list(range(20))
