@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from dagster import (
     AssetExecutionContext,
-    AssetMaterialization,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
@@ -213,7 +212,7 @@ def build_qdrant_assets(
     )
     def assets(
         context: AssetExecutionContext, qdrant: QdrantResource
-    ) -> Iterator[MaterializeResult[Any] | AssetMaterialization]:
+    ) -> Iterator[MaterializeResult[Any]]:
         yield from qdrant.run(context)
 
     return assets

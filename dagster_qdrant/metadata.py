@@ -47,6 +47,7 @@ def materialization_metadata(
         "dataset": client.dataset_name or "",
         "rows_loaded": rows_loaded,
         "rows_embedded": counted.embedded,
+        "texts_embedded": counted.texts,
         "rows_reused": counted.reused,
         "rows_deleted": counted.deleted,
         "points_written": counted.written,

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from dagster import (
     AssetExecutionContext,
@@ -203,6 +203,9 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     ) -> list[models.ScoredPoint]:
         """Find the rows of a table whose texts are nearest in meaning.
 
+        A local path is read anew for each search, unless a client of it stays open: for several
+        searches, wrap them in `with qdrant.get_client():`.
+
         Args:
             dataset_name: The dataset as it was given to the assets, or None.
             table: The table.
@@ -235,6 +238,28 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
                 query_filter=query_filter,
             )
 
+    @overload
+    def run(
+        self,
+        context: AssetExecutionContext,
+        dlt_source: DltSource | DltResource | None = None,
+        dataset_name: str | None = None,
+        pipeline_name: str | None = None,
+        dagster_dlt_translator: DagsterDltTranslator | None = None,
+        **extract_options: Any,
+    ) -> Iterator[MaterializeResult[Any]]: ...
+
+    @overload
+    def run(
+        self,
+        context: OpExecutionContext,
+        dlt_source: DltSource | DltResource | None = None,
+        dataset_name: str | None = None,
+        pipeline_name: str | None = None,
+        dagster_dlt_translator: DagsterDltTranslator | None = None,
+        **extract_options: Any,
+    ) -> Iterator[AssetMaterialization]: ...
+
     def run(
         self,
         context: Union[AssetExecutionContext, OpExecutionContext],
@@ -243,7 +268,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
         **extract_options: Any,
-    ) -> Iterator[Union[MaterializeResult[Any], AssetMaterialization]]:
+    ) -> Any:
         """Load what the assets stand for; only the selected ones in a run of a subset.
 
         Args:

@@ -114,12 +114,15 @@ class _DagsterLogHandler(logging.Handler):
 @contextmanager
 def _logs_shown(context: Union[AssetExecutionContext, OpExecutionContext]) -> Iterator[None]:
     logger = logging.getLogger("dagster_qdrant")
+    level = logger.level
     handler = _DagsterLogHandler(context)
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -159,12 +162,12 @@ def _load(
         pipeline.extract(source, **extract_options)
     with _timed(seconds, "normalize"):
         normalized = pipeline.normalize()
-    rows = normalized.row_counts
+    tables = [plan.table_name(selected) for selected in source.selected_resources.values()]
+    rows = dict.fromkeys(tables, 0) | normalized.row_counts
     log.info(
-        "Extracted %s in %.1f s.",
-        ", ".join(f"{count} rows of {name}" for name, count in rows.items() if name[0] != "_")
-        or "no rows",
+        "Extracted in %.1f s: %s.",
         seconds["extract"] + seconds["normalize"],
+        ", ".join(f"{name} {count:,}" for name, count in rows.items() if name[0] != "_"),
     )
     # Local mode is opened once for all of dlt's steps in here.
     with _client(pipeline) as client:

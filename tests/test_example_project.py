@@ -202,7 +202,7 @@ def test_the_manual_has_thousands_of_rows_that_stay_the_same(data_dir):
 def test_signatures_tell_nothing_of_the_process(data_dir, monkeypatch):
     stdlib = module("stdlib")
 
-    def function(name="a", secret=os.environ, marker=object(), size=3):  # noqa: B008
+    def function(name="a", secret=os.environ, marker=object(), size=3):
         """Takes its defaults from where it runs."""
 
     assert stdlib._signature(function) == "(name='a', secret=..., marker=..., size=3)"

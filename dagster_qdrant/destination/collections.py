@@ -104,6 +104,13 @@ class Collections:
         """The exact number of points."""
         return self.connection.request(self.connection.client.count, collection, exact=True).count
 
+    def values(self, collection: str, field_name: str, limit: int = 10_000) -> list[str]:
+        """The different values of an indexed payload field, as text."""
+        facet = self.connection.request(
+            self.connection.client.facet, collection, key=field_name, limit=limit, exact=True
+        )
+        return [str(hit.value) for hit in facet.hits]
+
     def delete_where(self, collection: str, condition: models.Filter) -> None:
         """Delete the points that a filter selects, if there is such a collection."""
         from qdrant_client import models

@@ -219,10 +219,19 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         from qdrant_client import models
 
         plan = self._plan(self.prepare_load_table(table_name))
-        of_this_load = models.FieldCondition(
-            key=plan.load_id, match=models.MatchValue(value=load_id)
+        collections = self.collections
+        if not collections.exists(plan.collection):
+            return
+        # A load that began later has rows of its own in here, which are not former ones.
+        later = [
+            other
+            for other in collections.values(plan.collection, plan.load_id)
+            if _is_later(other, load_id)
+        ]
+        stays = models.FieldCondition(
+            key=plan.load_id, match=models.MatchAny(any=[load_id, *later])
         )
-        self.collections.delete_where(plan.collection, models.Filter(must_not=[of_this_load]))
+        collections.delete_where(plan.collection, models.Filter(must_not=[stays]))
 
     # State
 
@@ -241,3 +250,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         return self._dlt_tables.newest_state(pipeline_name)
+
+
+def _is_later(load_id: str, than: str) -> bool:
+    """Whether a load began after another; dlt's load ids are the times at which they began."""
+    try:
+        return float(load_id) > float(than)
+    except ValueError:
+        return False

@@ -14,7 +14,8 @@ class LoadCounts:
 
     Args:
         rows: Rows read.
-        embedded: Texts that went through the model.
+        embedded: Rows whose vector was made by this load.
+        texts: Texts that went through the model; rows with the same text share one.
         reused: Rows with text whose vector was there already.
         written: Points written with their vector.
         payload_only: Points whose payload changed and whose vector stayed.
@@ -26,6 +27,7 @@ class LoadCounts:
 
     rows: int = 0
     embedded: int = 0
+    texts: int = 0
     reused: int = 0
     written: int = 0
     payload_only: int = 0

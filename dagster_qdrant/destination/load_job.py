@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,13 @@ from dagster_qdrant.errors import QdrantTerminalError
 if TYPE_CHECKING:
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
+logger = logging.getLogger(__name__)
+
 # Bounds of a window, and with it of a job's memory.
 _WINDOW_ROWS = 1024
 _WINDOW_BYTES = 8 * 1024 * 1024
+
+_PROGRESS_INTERVAL = 5.0
 
 # What this destination adds to a payload. dlt keeps names that begin with "_dlt" to itself, so no
 # column can have them.
@@ -61,6 +66,7 @@ class QdrantLoadJob(RunnableLoadJob):
             self._config.upload_parallelism, thread_name_prefix="upload"
         ) as pool:
             writer = PointWriter(connection, self._plan, self._config.upload_batch_size, pool)
+            progress = _Progress(self._plan.table_name, self._file_path)
             for rows in self._windows():
                 # Writes of the window before go on while this one is embedded, unless they
                 # concern the same points.
@@ -72,6 +78,7 @@ class QdrantLoadJob(RunnableLoadJob):
                 writer.finish()
                 writer.start(window)
                 self._count(window)
+                progress.report(self._counts)
             writer.finish()
         self._counts.seconds_writing = writer.seconds
         load_reports.add(self._load_id, self._plan.table_name, self._counts)
@@ -148,13 +155,13 @@ class QdrantLoadJob(RunnableLoadJob):
             if row.point_id not in existing or not same_vector:
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
-                window.touch.append(row)
+                window.unchanged.append(row)
             else:
                 window.overwrite.append(row)
         return window
 
     def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
-        return all(
+        return not self._plan.is_linked or all(
             row.payload.get(name) == known.get(name)
             for name in self._plan.links
             if name != self._plan.load_id
@@ -222,17 +229,48 @@ class QdrantLoadJob(RunnableLoadJob):
         by_text = dict(zip(texts, vectors, strict=True))
         for row in rows:
             if row.text is not None:
+                self._counts.embedded += 1
                 row.vector = {self._config.embedding.vector_name: by_text[row.text]}
-        self._counts.embedded += len(texts)
+        self._counts.texts += len(texts)
         self._counts.seconds_embedding += time.monotonic() - start
 
     def _count(self, window: Window) -> None:
         counts = self._counts
         counts.written += len(window.upsert)
         counts.payload_only += len(window.overwrite)
-        counts.unchanged += len(window.touch)
+        counts.unchanged += len(window.unchanged)
         counts.deleted += len(window.deleted)
-        counts.reused += sum(row.text is not None for row in window.overwrite + window.touch)
+        counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
+
+
+class _Progress:
+    """Says every few seconds how far a file is; nothing of one that takes less."""
+
+    def __init__(self, table_name: str, file_path: str) -> None:
+        self._table_name = table_name
+        self._file_path = file_path
+        self._start = self._reported = time.monotonic()
+        self._total = 0
+
+    def report(self, counts: LoadCounts) -> None:
+        now = time.monotonic()
+        if now - self._reported < _PROGRESS_INTERVAL:
+            return
+        self._reported = now
+        if not self._total:  # counted when it is first wanted
+            with FileStorage.open_zipsafe_ro(self._file_path) as lines:
+                self._total = sum(1 for line in lines if line.strip())
+        rate = counts.rows / (now - self._start)
+        with_text = counts.embedded + counts.reused
+        logger.info(
+            "%s: %d of %d rows, %.0f rows/s, %.0f %% of the vectors reused, %.0f s to go.",
+            self._table_name,
+            counts.rows,
+            self._total,
+            rate,
+            100 * counts.reused / with_text if with_text else 0,
+            max(0, self._total - counts.rows) / rate,
+        )
 
 
 def embedding_text(payload: Mapping[str, Any], columns: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -42,7 +43,7 @@ class Window:
     deleted: list[Row] = field(default_factory=list)
     upsert: list[Row] = field(default_factory=list)
     overwrite: list[Row] = field(default_factory=list)
-    touch: list[Row] = field(default_factory=list)
+    unchanged: list[Row] = field(default_factory=list)
 
 
 class PointWriter:
@@ -56,18 +57,20 @@ class PointWriter:
         self._batch_size = batch_size
         self._pool = pool
         self._running: list[Future[None]] = []
-        self._started = 0.0
         self.pending_ids: set[str] = set()
         self.seconds = 0.0
+        self._guard = threading.Lock()
 
     def start(self, window: Window) -> None:
         """Begin to write a window. Its batches concern different points, so any order will do."""
-        self._started = time.monotonic()
         self.pending_ids = set(window.rows)
+        # A row that is merged and did not change is left alone. A replaced or a nested one gets the
+        # mark of its load: what has none of the latest load goes when the load is complete.
+        marked = self._plan.write_disposition == "replace" or self._plan.nested
         for write, rows in (
             (self._upsert, window.upsert),
             (self._overwrite, window.overwrite),
-            (self._touch, window.touch),
+            (self._mark, window.unchanged if marked else []),
             (self._delete, window.deleted),
         ):
             for batch in self._batches(rows):
@@ -86,7 +89,6 @@ class PointWriter:
         self.pending_ids = set()
         for future in running:
             future.result()
-        self.seconds += time.monotonic() - self._started
 
     def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows into requests, of so many points and not larger than a server takes."""
@@ -104,8 +106,11 @@ class PointWriter:
 
     def _write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
         """Write a batch, in halves if the server finds it too large."""
+        start = time.monotonic()
         try:
             write(rows)
+            with self._guard:
+                self.seconds += time.monotonic() - start
         except QdrantTooLargeError as error:
             if len(rows) == 1:
                 raise QdrantTerminalError(
@@ -150,7 +155,7 @@ class PointWriter:
         )
         self._verify(rows)
 
-    def _touch(self, rows: list[Row]) -> None:
+    def _mark(self, rows: list[Row]) -> None:
         self._connection.request(
             self._connection.client.set_payload,
             self._plan.collection,

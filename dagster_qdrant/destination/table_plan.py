@@ -11,6 +11,7 @@ from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
     get_first_column_name_with_prop,
+    get_nested_tables,
     is_nested_table,
 )
 
@@ -33,6 +34,7 @@ class TablePlan:
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
         links: Columns that dlt makes anew for each load and that say nothing of the content.
+        is_linked: Whether rows of other tables refer to these rows, or these rows to others.
     """
 
     table_name: str
@@ -46,6 +48,7 @@ class TablePlan:
     row_id: str
     load_id: str
     links: frozenset[str]
+    is_linked: bool
 
     @classmethod
     def of(cls, table: TTableSchema, schema: Schema, collection: str) -> TablePlan:
@@ -85,4 +88,5 @@ class TablePlan:
             row_id=row_id,
             load_id=load_id,
             links=frozenset(links | {row_id, load_id}),
+            is_linked=nested or len(get_nested_tables(schema.tables, str(table["name"]))) > 1,
         )

@@ -69,15 +69,56 @@ def test_a_row_that_loses_its_text_loses_its_vector(load: Load, target: Target, 
 
 def test_equal_texts_are_embedded_once(load: Load):
     rows = [{"id": number, "title": "the same"} for number in range(10)]
-    assert counts(load(films(rows))).embedded == 1
+    counted = counts(load(films(rows)))
+    assert (counted.embedded, counted.texts) == (10, 1)
 
 
-def test_every_row_knows_the_load_that_brought_it(load: Load, target: Target, dataset):
-    load(films())
-    pipeline = load(films())
-    [load_id] = pipeline.last_trace.last_load_info.loads_ids
-    points = target.points(f"{dataset}_films")
-    assert {point.payload["_dlt_load_id"] for point in points} == {load_id}
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_every_row_knows_the_load_that_brought_it(load: Load, target: Target, dataset, disposition):
+    pipeline = load(films(disposition=disposition))
+    [first] = pipeline.last_trace.last_load_info.loads_ids
+    pipeline = load(films([*FILMS[1:], FILMS[0] | {"year": 1}], disposition=disposition))
+    [second] = pipeline.last_trace.last_load_info.loads_ids
+    brought = {
+        p.payload["id"]: p.payload["_dlt_load_id"] for p in target.points(f"{dataset}_films")
+    }
+    unchanged = first if disposition == "merge" else second  # a merge leaves it alone
+    assert brought == {1: second, 2: unchanged, 3: unchanged}
+
+
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_rows_that_did_not_change_count_as_unchanged(load: Load, disposition):
+    load(films(disposition=disposition))
+    again = counts(load(films(disposition=disposition)))
+    assert (again.unchanged, again.payload_only, again.written) == (3, 0, 0)
+
+
+def test_a_long_load_says_how_far_it_is(load: Load, monkeypatch, caplog):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
+    monkeypatch.setattr(load_job, "_PROGRESS_INTERVAL", 0.0)
+    with caplog.at_level("INFO", "dagster_qdrant"):
+        load(films())
+    assert "films: 2 of 3 rows" in caplog.text
+    assert "films: 3 of 3 rows" in caplog.text
+
+
+def test_two_replaces_at_once_lose_no_row(load: Load, target: Target, dataset, monkeypatch):
+    """The one that began first completes last, over rows that the other has written."""
+    from dagster_qdrant.destination.job_client import QdrantJobClient
+
+    complete = QdrantJobClient.complete_load
+    nested = []
+
+    def the_other_load_comes_between(client, load_id):
+        if not nested:
+            nested.append(load_id)
+            load(films(disposition="replace"), name="other", machine="other")
+        complete(client, load_id)
+
+    load(films(disposition="replace"))
+    monkeypatch.setattr(QdrantJobClient, "complete_load", the_other_load_comes_between)
+    load(films([{"id": 9, "title": "Solaris"}], disposition="replace"))
+    assert {row["id"] for row in target.rows(f"{dataset}_films")} >= {1, 2, 3}
 
 
 def test_loads_larger_than_a_window_are_loaded_whole(load: Load, target, dataset, monkeypatch):
