@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import dagster as dg
 import dlt
@@ -400,6 +401,7 @@ def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(
     from tests import two_multi_assets
 
     path = str(tmp_path / "qdrant")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("TEST_QDRANT_PATH", path)
     monkeypatch.setenv("TEST_MODEL", model["model"])
     monkeypatch.setenv("TEST_MODEL_PATH", model["model_path"])
