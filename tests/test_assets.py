@@ -401,7 +401,7 @@ def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(
     from tests import two_multi_assets
 
     path = str(tmp_path / "qdrant")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.chdir(Path(__file__).parents[1])  # where child processes look for the code
     monkeypatch.setenv("TEST_QDRANT_PATH", path)
     monkeypatch.setenv("TEST_MODEL", model["model"])
     monkeypatch.setenv("TEST_MODEL_PATH", model["model_path"])
