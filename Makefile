@@ -1,0 +1,50 @@
+# `make help` lists what there is to do. Everything is installed into .venv, nothing outside of it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test test-lowest lint format bench clean
+
+help:  ## List the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(VENV)/installed  ## Create the environment.
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev
+	@touch $@
+
+demo: install  ## Load the example's assets through Dagster and search them.
+	@$(BIN)/python -m example_project.demo
+
+dev: install  ## Open Dagster's pages with the example, on http://localhost:3000.
+	@mkdir -p example_project/data/dagster && touch example_project/data/dagster/dagster.yaml
+	DAGSTER_HOME=$(CURDIR)/example_project/data/dagster $(BIN)/dagster dev
+
+test: install  ## Run the tests.
+	$(BIN)/python -m pytest -n auto
+
+test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allows.
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
+		--editable ".[example]" --group dev
+	$(VENV)-lowest/bin/python -m pytest -n auto
+
+lint: install  ## Check style and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install  ## Put the code into the project's style.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install  ## Time loads side by side with what they could be and what others do.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove the environments and the example's data.
+	rm -rf $(VENV) $(VENV)-lowest example_project/data
