@@ -56,6 +56,12 @@ class QdrantAssetsPlan:
             for resource in self.source.selected_resources.values()
         }
 
+    @property
+    def normalized_dataset_name(self) -> str | None:
+        """The dataset's name as it stands in the collections' names."""
+        normalize = self.source.schema.naming.normalize_table_identifier
+        return normalize(self.dataset_name) if self.dataset_name else None
+
     def table_name(self, resource: "DltResource") -> str:
         """The table of a resource, as dlt will name it."""
         named = resource.table_name
@@ -66,8 +72,7 @@ class QdrantAssetsPlan:
         from dagster_qdrant.destination.configuration import DEFAULT_DATASET_SEPARATOR
 
         table = self.table_name(resource)
-        naming = self.source.schema.naming
-        dataset = self.dataset_name and naming.normalize_table_identifier(self.dataset_name)
+        dataset = self.normalized_dataset_name
         return QdrantTranslatorData(
             resource=resource,
             dataset_name=self.dataset_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
@@ -34,6 +34,7 @@ from dagster_qdrant.translator import QdrantDltTranslator
 
 if TYPE_CHECKING:
     from dlt import Pipeline
+    from dlt.common.pipeline import LoadInfo
 
     from dagster_qdrant.resource import QdrantResource
 
@@ -137,7 +138,8 @@ def _pipeline(resource: QdrantResource, plan: QdrantAssetsPlan) -> Iterator[Pipe
             pipeline_name=plan.pipeline_name,
             pipelines_dir=directory,
             destination=resource.destination(),
-            dataset_name=plan.dataset_name,  # type: ignore[arg-type]  # dlt means None too
+            # Normalized already: dlt would warn, each time it looks, that it has to.
+            dataset_name=plan.normalized_dataset_name,  # type: ignore[arg-type]  # None too
         )
         try:
             yield pipeline
@@ -172,7 +174,7 @@ def _load(
     # Local mode is opened once for all of dlt's steps in here.
     with _client(pipeline) as client:
         with _timed(seconds, "load"):
-            info = pipeline.load()
+            info = _load_or_take_back(pipeline, client)
         counts = {
             table: counted
             for load_id in info.loads_ids
@@ -189,6 +191,20 @@ def _load(
             )
             for resource in source.selected_resources.values()
         }
+
+
+def _load_or_take_back(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:
+    """Load, and if that fails take back what would be there twice after the next run.
+
+    The working directory goes with the run, so dlt can never resume the load.
+    """
+    try:
+        return pipeline.load()
+    except PipelineStepFailed:
+        with suppress(QdrantError):  # the first failure tells more
+            for load_id in pipeline.list_normalized_load_packages():
+                client.discard_load(load_id)
+        raise
 
 
 @contextmanager

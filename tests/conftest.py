@@ -5,6 +5,8 @@ import os
 # Before dlt and Dagster are imported: there may be no network.
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+# gRPC tells on stderr of servers that go, which here they do all the time.
+os.environ["GRPC_VERBOSITY"] = "NONE"
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,10 +15,10 @@ from typing import Any
 
 import dlt
 import pytest
-from example_project.model import MODEL_NAME, model_folder
 
 from dagster_qdrant import QdrantResource
 from dagster_qdrant.embedding import EmbeddingOptions, TextEmbedder, load_embedder
+from example_project.model import MODEL_NAME, model_folder
 from tests.targets import Target, targets
 
 Load = Callable[..., Any]

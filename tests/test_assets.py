@@ -13,6 +13,7 @@ from dlt.sources.sql_database import sql_database
 from dagster_qdrant import (
     QdrantDltTranslator,
     QdrantResource,
+    QdrantTerminalError,
     build_qdrant_assets,
     qdrant_adapter,
     qdrant_assets,
@@ -240,6 +241,30 @@ class TestRuns:
         rows[1]["id"] = 2
         assert run(assets, resource).success
         assert ids(target, f"{dataset}_films") == [1, 2]
+
+    def test_rows_of_a_failed_append_do_not_come_twice(
+        self, resource, target: Target, dataset, monkeypatch
+    ):
+        from dagster_qdrant.destination import load_job
+        from dagster_qdrant.destination.point_writer import PointWriter
+
+        monkeypatch.setattr(load_job, "_WINDOW_ROWS", 4)
+        rows = [{"id": number, "title": f"film {number}"} for number in range(20)]
+        assets = build_qdrant_assets(
+            dlt_source=films(rows, write_disposition="append"), dataset_name=dataset
+        )
+        with monkeypatch.context() as broken:
+            finish = PointWriter.finish
+
+            def fails_after_some_windows(writer):
+                finish(writer)
+                if writer.seconds and len(target.points(f"{dataset}_films")) >= 8:
+                    raise QdrantTerminalError("no more")
+
+            broken.setattr(PointWriter, "finish", fails_after_some_windows)
+            assert not run(assets, resource, raise_on_error=False).success
+        assert run(assets, resource).success
+        assert ids(target, f"{dataset}_films") == list(range(20))
 
     def test_runs_at_once_of_one_pipeline_do_not_disturb_each_other(
         self, resource, target: Target, dataset

@@ -12,11 +12,8 @@ def test_it_works_with_dagster_embedded_elt(tmp_path, model):
     environment = tmp_path / "environment"
     python = environment / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    subprocess.run(
-        [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
-        + [f"{ROOT}[embedded-elt]"],
-        check=True,
-    )
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, f"{ROOT}[embedded-elt]"], check=True)
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""

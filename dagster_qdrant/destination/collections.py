@@ -13,7 +13,7 @@ from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
 if TYPE_CHECKING:
     from qdrant_client import models
 
-IndexType = Literal["keyword", "datetime"]
+IndexType = Literal["bool", "datetime", "keyword"]
 
 # Under this key a collection's metadata says what it holds.
 METADATA_KEY = "dagster_qdrant"
@@ -50,7 +50,7 @@ class Collections:
         """Whether there is such a collection."""
         return self.connection.request(self.connection.client.collection_exists, collection)
 
-    def create(
+    def ensure(
         self,
         table_name: str,
         *,
@@ -58,9 +58,10 @@ class Collections:
         embed: tuple[str, ...] = (),
         indexes: Mapping[str, IndexType] | None = None,
     ) -> None:
-        """Create the collection of a table with what our own queries need.
+        """See that the collection of a table is there, with what our own queries need.
 
-        Another run may create it at the same moment.
+        Another run may create it at the same moment, and another program may have made it without
+        our indexes.
 
         Args:
             table_name: The table.
@@ -78,15 +79,20 @@ class Collections:
                 size=embedding.vector_size, distance=models.Distance.COSINE
             )
             about |= {"model": embedding.model, "embed": list(embed)}
-        with suppress(QdrantConflictError):  # another run was faster, with the same request
-            self.connection.request(
-                client.create_collection,
-                collection,
-                vectors_config=vectors,
-                metadata={METADATA_KEY: about},
-            )
-        if not self.connection.is_local:  # Local mode scans and warns of indexes.
+        info = self.describe(collection)
+        if info is None:
+            with suppress(QdrantConflictError):  # another run was faster, with the same request
+                self.connection.request(
+                    client.create_collection,
+                    collection,
+                    vectors_config=vectors,
+                    metadata={METADATA_KEY: about},
+                )
+        if not self.connection.is_local:  # local mode scans, and warns of indexes
+            there = set(info.payload_schema) if info else set()
             for field_name, kind in (indexes or {}).items():
+                if field_name in there:
+                    continue
                 self.connection.request(
                     client.create_payload_index,
                     collection,
@@ -166,6 +172,15 @@ class Collections:
             start_from = (records[-1].payload or {})[order_by]
             if not fresh:
                 page *= 2
+
+
+def equals(field_name: str, value: Any) -> models.Filter:
+    """The condition that a payload field has a value."""
+    from qdrant_client import models
+
+    return models.Filter(
+        must=[models.FieldCondition(key=field_name, match=models.MatchValue(value=value))]
+    )
 
 
 def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]:

@@ -12,7 +12,7 @@ from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
-from dagster_qdrant.destination.collections import Collections, IndexType
+from dagster_qdrant.destination.collections import Collections, IndexType, equals
 from dagster_qdrant.destination.point_ids import content_point_id
 from dagster_qdrant.errors import QdrantNotFoundError
 
@@ -61,7 +61,7 @@ class DltTables:
         Raises:
             QdrantNotFoundError: If the dataset has no states or no loads.
         """
-        condition = _equals(self._field("pipeline_name"), pipeline_name)
+        condition = equals(self._field("pipeline_name"), pipeline_name)
         order_by = self._field("created_at")
         for payload in self._collections.newest_first(self._states, condition, order_by):
             if self._is_completed(payload.get(self._field(C_DLT_LOAD_ID))):
@@ -73,19 +73,19 @@ class DltTables:
         found = connection.request(
             connection.client.count,
             self._loads,
-            count_filter=_equals(self._field(C_DLT_LOADS_TABLE_LOAD_ID), load_id),
+            count_filter=equals(self._field(C_DLT_LOADS_TABLE_LOAD_ID), load_id),
             exact=True,
         )
         return found.count > 0
 
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""
-        condition = _equals(self._field("schema_name"), schema_name) if schema_name else None
+        condition = equals(self._field("schema_name"), schema_name) if schema_name else None
         return self._first_schema(condition)
 
     def schema_by_hash(self, version_hash: str) -> StorageSchemaInfo | None:
         """The schema with a hash; None if it is not stored."""
-        return self._first_schema(_equals(self._field("version_hash"), version_hash))
+        return self._first_schema(equals(self._field("version_hash"), version_hash))
 
     def _first_schema(self, condition: Any) -> StorageSchemaInfo | None:
         order_by = self._field("inserted_at")
@@ -123,7 +123,7 @@ class DltTables:
 
     def delete_schema(self) -> None:
         """Forget all stored versions of the schema."""
-        condition = _equals(self._field("schema_name"), self._schema.name)
+        condition = equals(self._field("schema_name"), self._schema.name)
         self._collections.delete_where(self._versions, condition)
 
     def store_load(self, load_id: str) -> None:
@@ -146,14 +146,6 @@ class DltTables:
         )
         connection = self._collections.connection
         connection.request(connection.client.upsert, collection, points=[point], wait=True)
-
-
-def _equals(field: str, value: Any) -> Any:
-    from qdrant_client import models
-
-    return models.Filter(
-        must=[models.FieldCondition(key=field, match=models.MatchValue(value=value))]
-    )
 
 
 def _now() -> str:

@@ -19,14 +19,14 @@ from dlt.common.destination.client import (
 from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema, TSchemaTables
 from dlt.common.schema.typing import TTableSchema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.load_package import LoadPackageStateInjectableContext
 
 from dagster_qdrant.client import Connection, connect
-from dagster_qdrant.destination.collections import Collections
+from dagster_qdrant.destination.collections import Collections, equals
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.dlt_tables import DltTables
+from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
@@ -146,7 +146,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self._create(self.schema.version_table_name)
+        self._ensure(self.schema.version_table_name)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         for table in sorted(tables, key=lambda table: str(table["name"])):
@@ -169,22 +169,19 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         for table_name in sorted(only_tables or self.schema.tables):
-            self._create(table_name)
+            self._ensure(table_name)
         dlt_tables = self._dlt_tables
         if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
             dlt_tables.store_schema()
         return update
 
-    def _create(self, table_name: str) -> None:
-        collections = self.collections
-        if collections.exists(collections.name(table_name)):
-            return
+    def _ensure(self, table_name: str) -> None:
         plan = self._plan(self.prepare_load_table(table_name))
-        collections.create(
+        self.collections.ensure(
             table_name,
             embedding=self.config.embedding if plan.embed else None,
             embed=plan.embed,
-            indexes=self._dlt_tables.indexes(table_name),
+            indexes=self._dlt_tables.indexes(table_name) | plan.indexes,
         )
 
     # Loading
@@ -196,42 +193,28 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         return QdrantLoadJob(file_path, self._plan(table), self.config)
 
     def complete_load(self, load_id: str) -> None:
-        """Remove the former rows of replaced tables, then write down that the load is complete."""
-        for table_name in self._replaced_tables(load_id):
-            self._delete_former_rows(table_name, load_id)
-        self._dlt_tables.store_load(load_id)
-
-    def _replaced_tables(self, load_id: str) -> list[str]:
-        """The tables that this load replaced, with their nested tables, which may have no rows."""
+        """Remove what the load outdates, then write down that it is complete."""
         package = Container()[LoadPackageStateInjectableContext].storage
         jobs = package.get_load_package_jobs(load_id)
-        loaded = {job.table_name for in_state in jobs.values() for job in in_state}
-        tables = self.schema.tables
-        roots = {str(get_root_table(tables, name)["name"]) for name in loaded if name in tables}
-        return [
-            str(table["name"])
-            for root in sorted(roots)
-            if tables[root].get("write_disposition") == "replace"
-            for table in get_nested_tables(tables, root)
-        ]
-
-    def _delete_former_rows(self, table_name: str, load_id: str) -> None:
-        from qdrant_client import models
-
-        plan = self._plan(self.prepare_load_table(table_name))
-        collections = self.collections
-        if not collections.exists(plan.collection):
-            return
-        # A load that began later has rows of its own in here, which are not former ones.
-        later = [
-            other
-            for other in collections.values(plan.collection, plan.load_id)
-            if _is_later(other, load_id)
-        ]
-        stays = models.FieldCondition(
-            key=plan.load_id, match=models.MatchAny(any=[load_id, *later])
+        remove_what_the_load_outdates(
+            load_id,
+            {job.table_name for in_state in jobs.values() for job in in_state},
+            self.schema,
+            self.collections,
+            lambda table_name: self._plan(self.prepare_load_table(table_name)),
         )
-        collections.delete_where(plan.collection, models.Filter(must_not=[stays]))
+        self._dlt_tables.store_load(load_id)
+
+    def discard_load(self, load_id: str) -> None:
+        """Take back the rows that a load appended which will never be resumed.
+
+        Rows that it merged or replaced stay: their points may be former ones, and the next run of
+        the source writes them again, under the same ids.
+        """
+        for table_name in self.schema.data_table_names(seen_data_only=True):
+            plan = self._plan(self.prepare_load_table(table_name))
+            if plan.write_disposition == "append":
+                self.collections.delete_where(plan.collection, equals(plan.load_id, load_id))
 
     # State
 
@@ -250,11 +233,3 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         return self._dlt_tables.newest_state(pipeline_name)
-
-
-def _is_later(load_id: str, than: str) -> bool:
-    """Whether a load began after another; dlt's load ids are the times at which they began."""
-    try:
-        return float(load_id) > float(than)
-    except ValueError:
-        return False

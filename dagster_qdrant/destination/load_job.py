@@ -18,7 +18,7 @@ from dagster_qdrant.destination.configuration import QdrantDestinationConfigurat
 from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.point_ids import canonical_json, content_point_id, key_point_id
 from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
-from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.destination.table_plan import DELETED, TablePlan
 from dagster_qdrant.embedding import EmbeddingError, load_embedder
 from dagster_qdrant.errors import QdrantTerminalError
 
@@ -145,7 +145,7 @@ class QdrantLoadJob(RunnableLoadJob):
             window.rows[row.point_id] = row  # the last one of a key wins
         for row in window.rows.values():
             if self._plan.hard_delete and _is_deleted(row.payload.get(self._plan.hard_delete)):
-                window.deleted.append(row)
+                self._delete(row, window)
                 continue
             known = existing.get(row.point_id, {})
             same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
@@ -159,6 +159,16 @@ class QdrantLoadJob(RunnableLoadJob):
             else:
                 window.overwrite.append(row)
         return window
+
+    def _delete(self, row: Row, window: Window) -> None:
+        if not self._plan.is_linked:
+            window.deleted.append(row)
+            return
+        # Its nested rows go when the load completes, and are found by what stays of it until then.
+        kept = (self._plan.row_id, self._plan.load_id)
+        row.payload = {name: row.payload[name] for name in kept} | {DELETED: True}
+        row.text = None
+        window.tombstones.append(row)
 
     def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
         return not self._plan.is_linked or all(
@@ -239,7 +249,7 @@ class QdrantLoadJob(RunnableLoadJob):
         counts.written += len(window.upsert)
         counts.payload_only += len(window.overwrite)
         counts.unchanged += len(window.unchanged)
-        counts.deleted += len(window.deleted)
+        counts.deleted += len(window.deleted) + len(window.tombstones)
         counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
 
 

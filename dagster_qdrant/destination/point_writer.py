@@ -41,6 +41,7 @@ class Window:
 
     rows: dict[str, Row] = field(default_factory=dict)
     deleted: list[Row] = field(default_factory=list)
+    tombstones: list[Row] = field(default_factory=list)
     upsert: list[Row] = field(default_factory=list)
     overwrite: list[Row] = field(default_factory=list)
     unchanged: list[Row] = field(default_factory=list)
@@ -64,11 +65,11 @@ class PointWriter:
     def start(self, window: Window) -> None:
         """Begin to write a window. Its batches concern different points, so any order will do."""
         self.pending_ids = set(window.rows)
-        # A row that is merged and did not change is left alone. A replaced or a nested one gets the
-        # mark of its load: what has none of the latest load goes when the load is complete.
-        marked = self._plan.write_disposition == "replace" or self._plan.nested
+        # An unchanged row is left alone, unless what was not in this load goes when it completes:
+        # former rows of replaced tables, nested rows that their root no longer has.
+        marked = self._plan.write_disposition == "replace" or self._plan.is_linked
         for write, rows in (
-            (self._upsert, window.upsert),
+            (self._upsert, window.upsert + window.tombstones),
             (self._overwrite, window.overwrite),
             (self._mark, window.unchanged if marked else []),
             (self._delete, window.deleted),

@@ -16,6 +16,10 @@ from dlt.common.schema.utils import (
 )
 
 from dagster_qdrant.adapter import EMBED_HINT
+from dagster_qdrant.destination.collections import IndexType
+
+# Marks a point whose row was deleted by the load under way, and which goes when that is complete.
+DELETED = "_dlt_deleted"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class TablePlan:
         hard_delete: The column that marks a row as deleted.
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
+        root_id: The column with the root row's id, in nested tables of a merge.
         links: Columns that dlt makes anew for each load and that say nothing of the content.
         is_linked: Whether rows of other tables refer to these rows, or these rows to others.
     """
@@ -47,8 +52,19 @@ class TablePlan:
     hard_delete: str | None
     row_id: str
     load_id: str
+    root_id: str | None
     links: frozenset[str]
     is_linked: bool
+
+    @property
+    def indexes(self) -> dict[str, IndexType]:
+        """The payload fields, beside the load's id, that are filtered by when a load completes."""
+        indexes: dict[str, IndexType] = {}
+        if self.root_id:
+            indexes[self.root_id] = "keyword"
+        if self.hard_delete and self.is_linked:
+            indexes[DELETED] = "bool"
+        return indexes
 
     @classmethod
     def of(cls, table: TTableSchema, schema: Schema, collection: str) -> TablePlan:
@@ -87,6 +103,7 @@ class TablePlan:
             ),
             row_id=row_id,
             load_id=load_id,
+            root_id=get_first_column_name_with_prop(table, "root_key"),
             links=frozenset(links | {row_id, load_id}),
             is_linked=nested or len(get_nested_tables(schema.tables, str(table["name"]))) > 1,
         )

@@ -105,7 +105,7 @@ def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
     config = resource._configuration()
     with connect(config.connection) as connection:
         collections = Collections(connection, dataset, "_")
-        collections.create("times", indexes={"at": "datetime"})
+        collections.ensure("times", indexes={"at": "datetime"})
         points = [
             models.PointStruct(
                 id=number, vector={}, payload={"n": number, "at": f"2026-01-01T00:00:{at:02}Z"}

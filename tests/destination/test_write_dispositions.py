@@ -90,6 +90,39 @@ def test_a_merge_strategy_that_is_not_supported_is_refused_by_name(load: Load, s
         load(films(write_disposition=merge, primary_key="id"))
 
 
+MERGE = {"write_disposition": "merge", "primary_key": "id"}
+
+
+def tagged(number: int, *tags: str, **more):
+    return {"id": number, "title": f"film {number}", "tags": [{"tag": tag} for tag in tags], **more}
+
+
+def tags(target: Target, dataset: str) -> list[str]:
+    return sorted(row["tag"] for row in target.rows(f"{dataset}_films__tags"))
+
+
+def test_merge_replaces_the_nested_rows_of_a_row_that_comes_again(
+    load: Load, target: Target, dataset
+):
+    load(films([tagged(1, "a", "b", "c"), tagged(2, "x", "y")], **MERGE))
+    load(films([tagged(1, "b")], **MERGE))
+    assert tags(target, dataset) == ["b", "x", "y"]
+    load(films([{"id": 2, "title": "film 2"}], **MERGE))
+    assert tags(target, dataset) == ["b"]
+    assert ids(target, f"{dataset}_films") == [1, 2]
+
+
+def test_merge_deletes_the_nested_rows_of_a_deleted_row(load: Load, target: Target, dataset):
+    hints = {**MERGE, "columns": {"gone": {"hard_delete": True, "data_type": "bool"}}}
+    load(films([tagged(1, "a", "b"), tagged(2, "x")], **hints))
+    load(films([tagged(1, "a", gone=True), tagged(3, "z", gone=True)], **hints))
+    assert tags(target, dataset) == ["x"]
+    assert ids(target, f"{dataset}_films") == [2]
+    load(films([tagged(1, "again")], **hints))
+    assert tags(target, dataset) == ["again", "x"]
+    assert ids(target, f"{dataset}_films") == [1, 2]
+
+
 def test_replace_leaves_exactly_the_rows_of_the_last_run(load: Load, target: Target, dataset):
     load(films(write_disposition="replace"))
     load(films([FILMS[1], {"id": 9, "title": "Arrival"}], write_disposition="replace"))

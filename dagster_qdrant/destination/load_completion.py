@@ -1,0 +1,114 @@
+"""What goes when a load is complete: former rows of replaced tables, orphans of merged ones.
+
+It happens after all rows of the load are in and before the load counts, and may happen again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dlt.common.schema import Schema
+from dlt.common.schema.utils import get_nested_tables, get_root_table
+
+from dagster_qdrant.destination.collections import Collections
+from dagster_qdrant.destination.table_plan import DELETED, TablePlan
+
+_PAGE = 500
+
+
+def remove_what_the_load_outdates(
+    load_id: str,
+    loaded_tables: set[str],
+    schema: Schema,
+    collections: Collections,
+    plan_of: Callable[[str], TablePlan],
+) -> None:
+    """Delete the rows that a load makes obsolete.
+
+    Args:
+        load_id: The load.
+        loaded_tables: The tables that it has files of.
+        schema: Their schema.
+        collections: The dataset's collections.
+        plan_of: The plan of a table.
+    """
+    tables = schema.tables
+    roots = {str(get_root_table(tables, name)["name"]) for name in loaded_tables if name in tables}
+    for root in sorted(roots):
+        chain = [plan_of(str(table["name"])) for table in get_nested_tables(tables, root)]
+        chain = [plan for plan in chain if collections.exists(plan.collection)]
+        if not chain or chain[0].table_name != root:
+            continue
+        if chain[0].write_disposition == "replace":
+            for plan in chain:
+                _delete_former_rows(plan, load_id, collections)
+        elif chain[0].write_disposition == "merge" and chain[0].is_linked:
+            _delete_orphans(chain[0], chain[1:], load_id, collections)
+
+
+def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
+    from qdrant_client import models
+
+    # A load that began later has rows of its own in here, which are not former ones.
+    stays = [
+        load_id,
+        *(
+            other
+            for other in collections.values(plan.collection, plan.load_id)
+            if _is_later(other, load_id)
+        ),
+    ]
+    condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
+    collections.delete_where(plan.collection, models.Filter(must_not=[condition]))
+
+
+def _is_later(load_id: str, than: str) -> bool:
+    """Whether a load began after another; dlt's load ids are the times at which they began."""
+    try:
+        return float(load_id) > float(than)
+    except ValueError:
+        return False
+
+
+def _delete_orphans(
+    root: TablePlan, nested: list[TablePlan], load_id: str, collections: Collections
+) -> None:
+    """Delete nested rows that their root, which is in this load, no longer has."""
+    from qdrant_client import models
+
+    of_this_load = models.FieldCondition(key=root.load_id, match=models.MatchValue(value=load_id))
+    for roots in _pages(root, models.Filter(must=[of_this_load]), collections):
+        gone = [row[root.row_id] for row in roots if row.get(DELETED)]
+        stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
+        for plan in nested:
+            if plan.root_id is None:
+                continue
+            of_gone = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=gone))
+            collections.delete_where(plan.collection, models.Filter(must=[of_gone]))
+            of_stay = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=stay))
+            collections.delete_where(
+                plan.collection, models.Filter(must=[of_stay], must_not=[of_this_load])
+            )
+    if root.hard_delete:
+        marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
+        collections.delete_where(root.collection, models.Filter(must=[of_this_load, marked]))
+
+
+def _pages(plan: TablePlan, condition: Any, collections: Collections) -> Iterator[list[Any]]:
+    connection = collections.connection
+    offset: Any = None
+    while True:
+        records, offset = connection.request(
+            connection.client.scroll,
+            plan.collection,
+            scroll_filter=condition,
+            limit=_PAGE,
+            offset=offset,
+            with_payload=[plan.row_id, DELETED],
+            with_vectors=False,
+        )
+        if records:
+            yield [record.payload or {} for record in records]
+        if offset is None:
+            return
