@@ -148,22 +148,24 @@ class PointWriter:
             )
             for row in rows
         ]
-        self._connection.request(
-            self._connection.client.batch_update_points,
-            self._plan.collection,
-            update_operations=operations,
-            wait=True,
-        )
+        self._update(operations)
         self._verify(rows)
 
     def _mark(self, rows: list[Row]) -> None:
-        self._connection.request(
-            self._connection.client.set_payload,
-            self._plan.collection,
-            payload={self._plan.load_id: rows[0].payload[self._plan.load_id]},
-            points=[row.point_id for row in rows],
-            wait=True,
-        )
+        """Write down that rows are in this load, and which of its rows they are."""
+        from qdrant_client import models
+
+        names = (self._plan.load_id, self._plan.row_id)
+        operations: list[models.UpdateOperation] = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(
+                    payload={name: row.payload[name] for name in names if name in row.payload},
+                    points=[row.point_id],
+                )
+            )
+            for row in rows
+        ]
+        self._update(operations)
 
     def _delete(self, rows: list[Row]) -> None:
         from qdrant_client import models
@@ -172,6 +174,14 @@ class PointWriter:
             self._connection.client.delete,
             self._plan.collection,
             points_selector=models.PointIdsList(points=[row.point_id for row in rows]),
+            wait=True,
+        )
+
+    def _update(self, operations: list[models.UpdateOperation]) -> None:
+        self._connection.request(
+            self._connection.client.batch_update_points,
+            self._plan.collection,
+            update_operations=operations,
             wait=True,
         )
 

@@ -132,7 +132,7 @@ def test_loads_larger_than_a_window_are_loaded_whole(load: Load, target, dataset
     assert len(target.rows(f"{dataset}_c_films")) == 100
 
 
-@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+@pytest.mark.parametrize("disposition", ["append", "merge", "replace", "replace again"])
 def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
     load: Load, target: Target, dataset, monkeypatch, disposition
 ):
@@ -148,9 +148,12 @@ def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
             writer.finish()
             raise QdrantTransientError("the third window fails once")
 
-    monkeypatch.setattr(PointWriter, "start", fails_once)
     rows = [{"id": number, "title": f"film {number % 5}"} for number in range(20)]
-    twins = [{"title": "a twin"}] * 4 if disposition == "replace" else []
+    twins = [{"title": "a twin"}] * 4 if "replace" in disposition else []
+    if disposition == "replace again":
+        disposition = "replace"
+        load(films([*rows, *twins], disposition=disposition))
+    monkeypatch.setattr(PointWriter, "start", fails_once)
     load(films([*rows, *twins], disposition=disposition))
     assert len(started) > 5
     assert len(target.rows(f"{dataset}_films")) == 20 + len(twins)
