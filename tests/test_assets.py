@@ -18,7 +18,7 @@ from dagster_qdrant import (
     qdrant_adapter,
     qdrant_assets,
 )
-from tests.targets import Target
+from tests.targets import Target, shared_server
 
 FILMS = [{"id": 1, "title": "Blade Runner"}, {"id": 2, "title": "Her"}]
 ACTORS = [{"id": 1, "name": "Harrison Ford"}]
@@ -409,6 +409,18 @@ class TestFailures:
         )
         result = run(assets, unreachable, raise_on_error=False)
         assert len([e for e in result.all_events if e.is_step_restarted]) == 1
+
+    def test_a_key_shows_in_no_event_and_no_log(self, dataset, model, monkeypatch, capfd):
+        monkeypatch.setenv("THE_KEY", "very-secret-and-wrong")
+        refused = QdrantResource(
+            location=shared_server().url, api_key=dg.EnvVar("THE_KEY"), **model
+        )
+        assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
+        result = run(assets, refused, raise_on_error=False)
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+        assert "refused the API key" in failure.step_failure_data.error.message
+        events = "".join(str(event) for event in result.all_events)
+        assert "very-secret-and-wrong" not in events + "".join(capfd.readouterr())
 
     def test_a_failure_of_the_source_stays_its_own(self, resource, dataset):
         def rows():
