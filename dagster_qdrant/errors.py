@@ -99,8 +99,8 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         return QdrantConflictError(f"Qdrant at {options}: {words}")
     if status == 413 or "larger than allowed" in words:
         return QdrantTooLargeError(f"Qdrant at {options}: {words}")
-    if status == 507:
-        return QdrantTerminalError(f"Qdrant at {options} has no space left: {words}")
+    if status == 507 or _says_disk_is_full(words):
+        return _disk_full(words, options)
     if status in (408, 429) or status >= 500:
         try:
             retry_after = float(headers.get("retry-after"))
@@ -121,9 +121,7 @@ def _from_transport(source: Exception, options: ConnectionOptions) -> QdrantErro
     import httpx
 
     if isinstance(source, httpx.TimeoutException) and not isinstance(source, httpx.ConnectTimeout):
-        return QdrantTransientError(
-            f"Qdrant at {options} did not answer within {options.timeout} s. Raise `timeout`."
-        )
+        return _too_slow(options)
     if isinstance(source, httpx.TransportError):
         return _unreachable(str(source) or type(source).__name__, options)
     return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {source}")
@@ -134,6 +132,21 @@ def _unreachable(words: str, options: ConnectionOptions) -> QdrantTransientError
         f"No Qdrant could be reached at {options}: {words}. Start the server, or set `location` "
         "to its URL (or `path` to a local folder)."
     )
+
+
+def _too_slow(options: ConnectionOptions) -> QdrantTransientError:
+    return QdrantTransientError(
+        f"Qdrant at {options} did not answer within {options.timeout} s. Raise `timeout`."
+    )
+
+
+def _says_disk_is_full(words: str) -> bool:
+    # Qdrant says so with the status of an internal error, and gRPC with that of a rate limit.
+    return "No space left" in words
+
+
+def _disk_full(words: str, options: ConnectionOptions) -> QdrantTerminalError:
+    return QdrantTerminalError(f"Qdrant at {options} has no space left: {words}")
 
 
 def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
@@ -148,10 +161,13 @@ def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
         return QdrantConflictError(f"Qdrant at {options}: {words}")
     if code == StatusCode.UNAVAILABLE:
         return _unreachable(words, options)
+    if code == StatusCode.DEADLINE_EXCEEDED:
+        return _too_slow(options)
+    if _says_disk_is_full(words):
+        return _disk_full(words, options)
     if code == StatusCode.OUT_OF_RANGE or "larger than max" in words:
         return QdrantTooLargeError(f"Qdrant at {options}: {words}")
     if code in (
-        StatusCode.DEADLINE_EXCEEDED,
         StatusCode.INTERNAL,
         StatusCode.ABORTED,
         StatusCode.CANCELLED,
