@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.destination.client import RunnableLoadJob
@@ -62,10 +61,10 @@ class QdrantLoadJob(RunnableLoadJob):
         """Load the file; dlt calls this in a thread of its own."""
         job_client: QdrantJobClient = self._job_client  # type: ignore[assignment]
         connection = job_client.connection
-        with ThreadPoolExecutor(
-            self._config.upload_parallelism, thread_name_prefix="upload"
-        ) as pool:
-            writer = PointWriter(connection, self._plan, self._config.upload_batch_size, pool)
+        config = self._config
+        with PointWriter(
+            connection, self._plan, config.upload_batch_size, config.upload_parallelism
+        ) as writer:
             progress = _Progress(self._plan.table_name, self._file_path)
             for rows in self._windows():
                 # Writes of the window before go on while this one is embedded, unless they

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.client import Connection
@@ -51,16 +52,28 @@ class PointWriter:
     """Writes windows in the background, a batch a request, and checks that they arrived."""
 
     def __init__(
-        self, connection: Connection, plan: TablePlan, batch_size: int, pool: ThreadPoolExecutor
+        self, connection: Connection, plan: TablePlan, batch_size: int, parallelism: int
     ) -> None:
         self._connection = connection
         self._plan = plan
         self._batch_size = batch_size
-        self._pool = pool
+        self._pool = ThreadPoolExecutor(parallelism, thread_name_prefix="upload")
         self._running: list[Future[None]] = []
         self.pending_ids: set[str] = set()
         self.seconds = 0.0
         self._guard = threading.Lock()
+
+    def __enter__(self) -> PointWriter:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        # After a failure, batches still wait that would most likely meet the same one.
+        self._pool.shutdown(cancel_futures=True)
 
     def start(self, window: Window) -> None:
         """Begin to write a window. Its batches concern different points, so any order will do."""
@@ -85,11 +98,11 @@ class PointWriter:
         """
         if not self._running:
             return
-        wait(self._running)
-        running, self._running = self._running, []
-        self.pending_ids = set()
-        for future in running:
+        done, _ = wait(self._running, return_when=FIRST_EXCEPTION)
+        for future in done:
             future.result()
+        self._running = []
+        self.pending_ids = set()
 
     def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows into requests, of so many points and not larger than a server takes."""
