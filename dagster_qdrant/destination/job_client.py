@@ -146,7 +146,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self._ensure(self.schema.version_table_name)
+        self.ensure_collection(self.schema.version_table_name)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         for table in sorted(tables, key=lambda table: str(table["name"])):
@@ -169,13 +169,14 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         for table_name in sorted(only_tables or self.schema.tables):
-            self._ensure(table_name)
+            self.ensure_collection(table_name)
         dlt_tables = self._dlt_tables
         if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
             dlt_tables.store_schema()
         return update
 
-    def _ensure(self, table_name: str) -> None:
+    def ensure_collection(self, table_name: str) -> None:
+        """See that the collection of a table is there, with its indexes."""
         plan = self._plan(self.prepare_load_table(table_name))
         self.collections.ensure(
             table_name,

@@ -19,7 +19,11 @@ from dagster_qdrant.destination.point_ids import canonical_json, content_point_i
 from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
 from dagster_qdrant.destination.table_plan import DELETED, TablePlan
 from dagster_qdrant.embedding import EmbeddingError, load_embedder
-from dagster_qdrant.errors import QdrantTerminalError
+from dagster_qdrant.errors import (
+    QdrantNotFoundError,
+    QdrantTerminalError,
+    QdrantTransientError,
+)
 
 if TYPE_CHECKING:
     from dagster_qdrant.destination.job_client import QdrantJobClient
@@ -60,7 +64,18 @@ class QdrantLoadJob(RunnableLoadJob):
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""
         job_client: QdrantJobClient = self._job_client  # type: ignore[assignment]
-        connection = job_client.connection
+        try:
+            self._load(job_client.connection)
+        except QdrantNotFoundError as error:
+            # dlt creates collections once a load, also if it tries the load again.
+            job_client.ensure_collection(self._plan.table_name)
+            raise QdrantTransientError(
+                f"Collection `{self._plan.collection}` was deleted while table "
+                f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "
+                f"loads had written is lost. ({error})"
+            ) from error
+
+    def _load(self, connection: Connection) -> None:
         config = self._config
         with PointWriter(
             connection, self._plan, config.upload_batch_size, config.upload_parallelism
