@@ -82,14 +82,14 @@ def _delete_orphans(
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
         for plan in nested:
-            if plan.root_id is None:
-                continue
-            of_gone = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=gone))
-            collections.delete_where(plan.collection, models.Filter(must=[of_gone]))
-            of_stay = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=stay))
-            collections.delete_where(
-                plan.collection, models.Filter(must=[of_stay], must_not=[of_this_load])
-            )
+            # A condition on no ids at all has no type, which a strict server refuses.
+            for row_ids, spared in ((gone, None), (stay, of_this_load)):
+                if plan.root_id is None or not row_ids:
+                    continue
+                theirs = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=row_ids))
+                collections.delete_where(
+                    plan.collection, models.Filter(must=[theirs], must_not=spared)
+                )
     if root.hard_delete:
         marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
         collections.delete_where(root.collection, models.Filter(must=[of_this_load, marked]))
