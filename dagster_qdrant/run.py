@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dlt.common.pipeline import LoadInfo
 
     from dagster_qdrant.resource import QdrantResource
+
+logger = logging.getLogger(__name__)
 
 
 def run_load(
@@ -201,9 +203,16 @@ def _load_or_take_back(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:
     try:
         return pipeline.load()
     except PipelineStepFailed:
-        with suppress(QdrantError):  # the first failure tells more
-            for load_id in pipeline.list_normalized_load_packages():
+        for load_id in pipeline.list_normalized_load_packages():
+            try:
                 client.discard_load(load_id)
+            except QdrantError:  # the first failure tells more
+                logger.warning(
+                    "What load %s appended could not be taken back, and the next run appends it "
+                    "once more. Delete the points whose `_dlt_load_id` is '%s'.",
+                    load_id,
+                    load_id,
+                )
         raise
 
 
