@@ -88,7 +88,7 @@ class QdrantLoadJob(RunnableLoadJob):
                     writer.finish()
                 self._counts.rows += len(rows)
                 window = self._resolve(connection, rows)
-                self._embed(window.upsert)
+                self._embed(connection, window)
                 writer.finish()
                 writer.start(window)
                 self._count(window)
@@ -241,22 +241,53 @@ class QdrantLoadJob(RunnableLoadJob):
             waiting = blocked
         return found
 
-    def _embed(self, rows: list[Row]) -> None:
-        texts = list(dict.fromkeys(row.text for row in rows if row.text is not None))
-        if not texts:
-            return
-        start = time.monotonic()
-        try:
-            vectors = load_embedder(self._config.embedding).embed(texts)
-        except EmbeddingError as error:
-            raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
-        by_text = dict(zip(texts, vectors, strict=True))
+    def _embed(self, connection: Connection, window: Window) -> None:
+        """Give each row that is written its vector, and embed each text once."""
+        rows = [row for row in window.upsert if row.text is not None]
+        vectors = self._vectors_there_already(connection, window, {row.text for row in rows})
+        self._counts.reused += sum(row.text in vectors for row in rows)
+        self._counts.embedded += sum(row.text not in vectors for row in rows)
+        texts = list(
+            dict.fromkeys(row.text for row in rows if row.text and row.text not in vectors)
+        )
+        if texts:
+            start = time.monotonic()
+            try:
+                made = load_embedder(self._config.embedding).embed(texts)
+            except EmbeddingError as error:
+                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
+            vectors |= zip(texts, made, strict=True)
+            self._counts.texts += len(texts)
+            self._counts.seconds_embedding += time.monotonic() - start
         for row in rows:
-            if row.text is not None:
-                self._counts.embedded += 1
-                row.vector = {self._config.embedding.vector_name: by_text[row.text]}
-        self._counts.texts += len(texts)
-        self._counts.seconds_embedding += time.monotonic() - start
+            row.vector = {self._config.embedding.vector_name: vectors[row.text]}
+
+    def _vectors_there_already(
+        self, connection: Connection, window: Window, texts: set[str | None]
+    ) -> dict[str | None, Any]:
+        """Vectors of texts that other rows of the window, whose text stayed, have already."""
+        import numpy as np
+
+        points = {
+            row.point_id: row.text
+            for row in window.overwrite + window.unchanged
+            if row.text and row.text in texts
+        }
+        if not points:
+            return {}
+        name = self._config.embedding.vector_name
+        records = connection.request(
+            connection.client.retrieve,
+            self._plan.collection,
+            ids=list(points),
+            with_payload=False,
+            with_vectors=[name],
+        )
+        return {
+            points[str(record.id)]: np.asarray(record.vector[name], dtype=np.float32)
+            for record in records
+            if isinstance(record.vector, dict) and name in record.vector
+        }
 
     def _count(self, window: Window) -> None:
         counts = self._counts

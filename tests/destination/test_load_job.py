@@ -35,6 +35,15 @@ def test_unchanged_rows_are_not_embedded_again(load: Load, disposition):
     assert (again.rows, again.embedded, again.reused, again.written) == (3, 0, 3, 0)
 
 
+def test_a_text_that_moves_to_another_row_keeps_its_vector(load: Load, target: Target, dataset):
+    load(films())
+    moved = counts(load(films([*FILMS, {"id": 4, "title": "Moon"}])))
+    assert (moved.texts, moved.embedded, moved.reused) == (0, 0, 4)
+    points = target.points(f"{dataset}_films", vectors=True)
+    vectors = {point.payload["id"]: point.vector["fast-all-minilm-l6-v2"] for point in points}
+    assert vectors[4] == pytest.approx(vectors[3], abs=1e-6)
+
+
 def test_a_changed_payload_keeps_its_vector(load: Load, target: Target, dataset):
     load(films())
     before = {p.payload["id"]: p.vector for p in target.points(f"{dataset}_films", vectors=True)}
