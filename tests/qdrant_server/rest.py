@@ -49,6 +49,11 @@ def _parse(operation: Operation, content: bytes) -> Any:
         raise ApiError(422, f"Validation error in JSON body: [{where}: {problem['msg']}]") from None
 
 
+def _set_fields(answer: Any) -> dict[str, Any]:
+    """The fields of a model that have a value. Older clients refuse fields they don't know."""
+    return {name: value for name, value in vars(answer).items() if value is not None}
+
+
 class RestServer(ThreadingHTTPServer):
     """Listens on the loopback interface only."""
 
@@ -132,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, result.encode(), "text/plain")
             if operation.name != "root":
                 result = {"result": result, "status": "ok", "time": call.seconds}
-            self._send(200, orjson.dumps(result, default=vars))
+            self._send(200, orjson.dumps(result, default=_set_fields))
 
     def _key(self) -> str | None:
         bearer: str = self.headers.get("Authorization", "")
