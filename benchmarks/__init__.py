@@ -1,0 +1,1 @@
+"""Side-by-side timings. Nothing is imported here: parts of this run in other environments."""

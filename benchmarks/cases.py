@@ -1,0 +1,263 @@
+"""What is compared with what, and how much better it has to be."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.environment import dlts_python, model_path
+from benchmarks.measure import Measured, measure, median, rounds
+from benchmarks.results import Comparison
+from tests.qdrant_server import ServerProcess
+
+DLTS = "dlt's destination"
+TUNED = "dlt's, batch size 1"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Args:
+        rows: Rows of the long cases.
+        local_rows: Rows for a local path, which is slower to write to.
+        few_rows: The smaller number of rows whose memory is compared.
+        many_rows: The larger one.
+        points: Points of the upload.
+        rounds: Rounds of each case.
+        short_rounds: Rounds of what takes a few seconds only.
+    """
+
+    rows: int = 5_000
+    local_rows: int = 1_000
+    few_rows: int = 2_000
+    many_rows: int = 20_000
+    points: int = 10_000
+    rounds: int = 3
+    short_rounds: int = 7
+
+
+QUICK = Sizes(
+    rows=300,
+    local_rows=200,
+    few_rows=300,
+    many_rows=1_500,
+    points=2_000,
+    rounds=1,
+    short_rounds=2,
+)
+
+
+class Loads:
+    """Loads one after the other into one server, or into local paths."""
+
+    def __init__(self, url: str | None, scratch: Path) -> None:
+        self._url = url
+        self._scratch = scratch
+
+    def run(
+        self, library: str, dataset: str, rows: int, *, changed: int = 0, batch_size: int = 0
+    ) -> Measured:
+        """Load; the same dataset again updates it.
+
+        Args:
+            library: "ours" or "dlts".
+            dataset: Names what is loaded into, and dlt's working folder.
+            rows: How many.
+            changed: How many percent of the texts differ from those of a first load.
+            batch_size: The embedding's, if not the default.
+        """
+        place = ["--url", self._url] if self._url else ["--path", str(self._scratch / dataset)]
+        arguments = [
+            *("-m", "benchmarks.load", "--library", library, *place, "--rows", str(rows)),
+            *("--dataset", dataset, "--pipelines", str(self._scratch / "pipelines")),
+            *("--model-path", model_path(), "--changed", str(changed)),
+            *(("--batch-size", str(batch_size)) if batch_size else ()),
+        ]
+        telemetry = {"RUNTIME__DLTHUB_TELEMETRY": "false"}
+        if library == "dlts":
+            return measure(arguments, python=dlts_python(), environment=telemetry)
+        return measure(arguments, environment=telemetry)
+
+
+@contextmanager
+def _server_loads() -> Iterator[Loads]:
+    with ServerProcess() as server, tempfile.TemporaryDirectory() as scratch:
+        yield Loads(server.url, Path(scratch))
+
+
+def _floor(rows: int, way: str) -> Measured:
+    arguments = ["-m", "benchmarks.floor", "--rows", str(rows), "--way", way]
+    return measure([*arguments, "--model-path", model_path()])
+
+
+def first_and_again(sizes: Sizes, only: set[str]) -> list[Comparison]:
+    """A first load, the same again with nothing changed, and again with one text in a hundred."""
+    rows = sizes.rows
+    best = ""
+    with _server_loads() as loads:
+        sides: dict[str, Callable[[int], Measured]] = {
+            "ours": lambda number: loads.run("ours", f"ours{number}", rows),
+            "dlts": lambda number: loads.run("dlts", f"dlts{number}", rows),
+        }
+        if "again" in only:
+            sides |= {
+                "ours again": sides["ours"],
+                "changed": lambda number: loads.run("ours", f"ours{number}", rows, changed=1),
+                "dlts again": sides["dlts"],
+            }
+        if "first" in only:
+            best = str(_floor(min(rows, 1_000), "best").answer["best"])
+            sides |= {
+                "floor": lambda _: _floor(rows, best),
+                "engine": lambda _: _floor(rows, "engine"),
+                "tuned": lambda number: loads.run("dlts", f"tuned{number}", rows, batch_size=1),
+            }
+        runs = rounds(sizes.rounds, sides)
+    comparisons: list[Comparison] = []
+    if "first" in only:
+        floor = f"the model alone ({best})"
+        comparisons += [
+            _rate("first", "rows/s", rows, runs["ours"], runs["floor"], floor, goal=0.9),
+            _rate("first", "rows/s of embedding only", rows, runs["engine"], runs["floor"], floor),
+            _faster("first", runs["ours"], runs["dlts"], DLTS, goal=4),
+            _faster("first", runs["ours"], runs["tuned"], TUNED, goal=1.3),
+            _memory("first", runs["ours"], runs["dlts"], DLTS, goal=0.2),
+            _memory("first", runs["ours"], runs["tuned"], TUNED),
+            _cpu("first", runs["ours"], runs["dlts"], DLTS),
+            _cpu("first", runs["ours"], runs["tuned"], TUNED),
+            _cpu("first", runs["ours"], runs["floor"], "the model alone"),
+        ]
+    if "again" in only:
+        goal = 60 if rows >= 20_000 else 40
+        comparisons += [
+            _faster("again", runs["ours again"], runs["dlts again"], DLTS, goal=goal),
+            _memory("again", runs["ours again"], runs["dlts again"], DLTS),
+            Comparison(
+                "again",
+                "seconds, 1 % of the texts changed",
+                _seconds(runs["changed"]),
+                _seconds(runs["ours"]),
+                "our first load",
+                goal=0.05,
+            ),
+        ]
+    return comparisons
+
+
+def local(sizes: Sizes) -> list[Comparison]:
+    """First and again, into a folder of qdrant-client's local mode."""
+    rows = sizes.local_rows
+    with tempfile.TemporaryDirectory() as scratch:
+        loads = Loads(None, Path(scratch))
+        ours = partial(_in_turn, loads, "ours", rows)
+        dlts = partial(_in_turn, loads, "dlts", rows)
+        sides = {"ours": ours, "dlts": dlts, "ours again": ours, "dlts again": dlts}
+        runs = rounds(sizes.rounds, sides)
+    return [
+        _faster("local", runs["ours"], runs["dlts"], DLTS),
+        _memory("local", runs["ours"], runs["dlts"], DLTS),
+        _faster("local", runs["ours again"], runs["dlts again"], DLTS, what="seconds, again"),
+    ]
+
+
+def _in_turn(loads: Loads, library: str, rows: int, number: int) -> Measured:
+    return loads.run(library, f"{library}{number}", rows)
+
+
+def memory(sizes: Sizes) -> list[Comparison]:
+    """Our peak memory for many rows beside that for few. One round: it does not vary."""
+    with _server_loads() as loads:
+        few = [loads.run("ours", "few", sizes.few_rows)]
+        many = [loads.run("ours", "many", sizes.many_rows)]
+    return [_memory("memory", many, few, f"{sizes.few_rows:,} for {sizes.many_rows:,}", goal=1.2)]
+
+
+def small(sizes: Sizes) -> list[Comparison]:
+    """Ten rows, which is what starting up costs; and what a code location pays for an import."""
+    with _server_loads() as loads:
+        runs = rounds(
+            sizes.short_rounds,
+            {
+                "ours": lambda number: loads.run("ours", f"ours{number}", 10),
+                "dlts": lambda number: loads.run("dlts", f"dlts{number}", 10),
+                "package": lambda _: measure(["-c", "import dagster_qdrant"]),
+                "dagster": lambda _: measure(["-c", "import dagster"]),
+                "names": lambda _: measure(["-c", "from dagster_qdrant import *"]),
+                "dagster_dlt": lambda _: measure(["-c", "import dagster_dlt"]),
+            },
+        )
+    whole = {name: median(run.whole_seconds for run in each) for name, each in runs.items()}
+    peak = {name: median(run.peak_mib for run in each) for name, each in runs.items()}
+    return [
+        Comparison("small", "process, 10 rows, s", whole["ours"], whole["dlts"], DLTS, goal=0.6),
+        _memory("small", runs["ours"], runs["dlts"], DLTS),
+        Comparison("small", "import, s", whole["package"], whole["dagster"], "dagster", goal=1),
+        Comparison("small", "import, MiB", peak["package"], peak["dagster"], "dagster", goal=1),
+        Comparison("small", "import all, s", whole["names"], whole["dagster_dlt"], "dagster_dlt"),
+    ]
+
+
+def upload(sizes: Sizes) -> list[Comparison]:
+    """Points a second of the write path, waited for and checked, beside the client's method."""
+    points = sizes.points
+
+    def run(side: str, number: int) -> Measured:
+        arguments = ["-m", "benchmarks.upload", "--side", side, "--url", server.url]
+        collection = f"{side}{number}"
+        return measure([*arguments, "--collection", collection, "--points", str(points)])
+
+    with ServerProcess() as server:
+        runs = rounds(
+            sizes.short_rounds, {"ours": partial(run, "ours"), "client": partial(run, "client")}
+        )
+    other = "qdrant-client's upload_points"
+    return [
+        _rate("upload", "points/s", points, runs["ours"], runs["client"], other, goal=0.95),
+        _cpu("upload", runs["ours"], runs["client"], other),
+    ]
+
+
+def _seconds(runs: list[Measured]) -> float:
+    return median(run.seconds for run in runs)
+
+
+def _rate(
+    case: str,
+    what: str,
+    count: int,
+    ours: list[Measured],
+    other: list[Measured],
+    against: str,
+    goal: float | None = None,
+) -> Comparison:
+    rates = count / _seconds(ours), count / _seconds(other)
+    return Comparison(case, what, *rates, against, goal=goal, at="least")
+
+
+def _faster(
+    case: str,
+    ours: list[Measured],
+    other: list[Measured],
+    against: str,
+    goal: float | None = None,
+    what: str = "seconds",
+) -> Comparison:
+    times = _seconds(ours), _seconds(other)
+    return Comparison(case, what, *times, against, "other / ours", goal, "least")
+
+
+def _memory(
+    case: str, ours: list[Measured], other: list[Measured], against: str, goal: float | None = None
+) -> Comparison:
+    peaks = median(run.peak_mib for run in ours), median(run.peak_mib for run in other)
+    return Comparison(case, "peak memory, MiB", *peaks, against, goal=goal)
+
+
+def _cpu(case: str, ours: list[Measured], other: list[Measured], against: str) -> Comparison:
+    times = median(run.cpu_seconds for run in ours), median(run.cpu_seconds for run in other)
+    return Comparison(case, "CPU seconds", *times, against)
