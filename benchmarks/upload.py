@@ -59,6 +59,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         hard_delete=None,
         row_id="_dlt_id",
         load_id="_dlt_load_id",
+        root_id=None,
         links=frozenset(),
         is_linked=False,
     )
