@@ -59,6 +59,7 @@ class PointWriter:
         self._batch_size = batch_size
         self._pool = ThreadPoolExecutor(parallelism, thread_name_prefix="upload")
         self._running: list[Future[None]] = []
+        self._written: list[str] = []
         self.pending_ids: set[str] = set()
         self.seconds = 0.0
         self._guard = threading.Lock()
@@ -78,6 +79,8 @@ class PointWriter:
     def start(self, window: Window) -> None:
         """Begin to write a window. Its batches concern different points, so any order will do."""
         self.pending_ids = set(window.rows)
+        written = window.upsert + window.tombstones + window.overwrite
+        self._written = [row.point_id for row in written]
         # An unchanged row is left alone, unless what was not in this load goes when it completes:
         # former rows of replaced tables, nested rows that their root no longer has.
         marked = self._plan.write_disposition == "replace" or self._plan.is_linked
@@ -103,6 +106,8 @@ class PointWriter:
             future.result()
         self._running = []
         self.pending_ids = set()
+        if self._written:
+            self._verify(self._written)
 
     def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows into requests, of so many points and not larger than a server takes."""
@@ -150,7 +155,6 @@ class PointWriter:
         self._connection.request(
             self._connection.client.upsert, self._plan.collection, points=points, wait=True
         )
-        self._verify(rows)
 
     def _overwrite(self, rows: list[Row]) -> None:
         from qdrant_client import models
@@ -162,7 +166,6 @@ class PointWriter:
             for row in rows
         ]
         self._update(operations)
-        self._verify(rows)
 
     def _mark(self, rows: list[Row]) -> None:
         """Write down that rows are in this load, and which of its rows they are."""
@@ -198,16 +201,25 @@ class PointWriter:
             wait=True,
         )
 
-    def _verify(self, rows: list[Row]) -> None:
-        found = self._connection.request(
-            self._connection.client.retrieve,
-            self._plan.collection,
-            ids=[row.point_id for row in rows],
-            with_payload=False,
-            with_vectors=False,
-        )
-        if len(found) != len(rows):
+    def _verify(self, point_ids: list[str]) -> None:
+        found = self._count(point_ids)
+        if found != len(point_ids):
             raise QdrantTransientError(
-                f"Collection `{self._plan.collection}` holds {len(found)} of {len(rows)} points "
+                f"Collection `{self._plan.collection}` holds {found} of {len(point_ids)} points "
                 "that were just written. Was something deleted from it at the same time?"
             )
+
+    def _count(self, point_ids: list[str]) -> int:
+        """How many points there are of some. A server counts faster than it lists them."""
+        from qdrant_client import models
+
+        client, collection = self._connection.client, self._plan.collection
+        if self._connection.is_local:  # where a count compares all points with all ids
+            return len(
+                self._connection.request(
+                    client.retrieve, collection, ids=point_ids, with_payload=False
+                )
+            )
+        these = models.Filter(must=[models.HasIdCondition(has_id=list(point_ids))])
+        counted = self._connection.request(client.count, collection, count_filter=these, exact=True)
+        return counted.count
