@@ -31,7 +31,7 @@ VECTOR_NAME_PREFIX = "fast-"
 
 # Long texts fill a batch before its number of texts does: attention's cost and memory grow with
 # the square of the length, and caches are small.
-_BATCH_TOKENS = 2048
+_BATCH_TOKENS = 768
 
 
 class EmbeddingError(ValueError):
