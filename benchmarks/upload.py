@@ -42,8 +42,7 @@ def main() -> None:
 
 def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -> float:
     """As a load job does it: a window at a time, waited for and checked."""
-    from concurrent.futures import ThreadPoolExecutor
-
+    
     from dagster_qdrant.client import ConnectionOptions, connect
     from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
     from dagster_qdrant.destination.table_plan import TablePlan
@@ -82,10 +81,9 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         windows.append(window)
     with (
         connect(ConnectionOptions(location=given.url)) as connection,
-        ThreadPoolExecutor(1) as pool,
+        PointWriter(connection, plan, BATCH_SIZE, 1) as writer,
     ):
         start = time.perf_counter()
-        writer = PointWriter(connection, plan, BATCH_SIZE, pool)
         for window in windows:
             writer.finish()
             writer.start(window)
