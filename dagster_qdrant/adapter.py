@@ -45,13 +45,14 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
     resource = get_resource_for_adapter(data)
     hints: Any = {name: {"name": name, EMBED_HINT: True} for name in columns}
     resource.apply_hints(columns=hints)
-    return refuse_null_keys(resource)
+    return refuse_unfit_rows(resource)
 
 
-def refuse_null_keys(resource: DltResource) -> DltResource:
-    """Have rows without a key refused where they come up, with their place and what is in them.
+def refuse_unfit_rows(resource: DltResource) -> DltResource:
+    """Have rows that cannot be loaded refused where they come up, with their place and content.
 
-    dlt refuses them too, a step later, when it no longer knows which row it was.
+    Those are rows without a key and with values that JSON cannot hold. dlt refuses them too, when
+    it no longer knows which row it was.
 
     Args:
         resource: A resource; changed in place.
@@ -71,6 +72,13 @@ def refuse_null_keys(resource: DltResource) -> DltResource:
             return item
         if keys is None:
             keys = _merge_keys(resource)
+        if unfit := _unfit_value(item):
+            name, reason = unfit
+            raise QdrantTerminalError(
+                f"Row {rows} of resource `{resource.name}` has a value in `{name}` that cannot be "
+                f"loaded: {repr(item.get(name, item))[:200]} ({reason}). Turn it into text, say "
+                "with `resource.add_map(...)`, or leave it out."
+            )
         for name in keys:
             if item.get(name) is None:
                 raise QdrantTerminalError(
@@ -82,6 +90,22 @@ def refuse_null_keys(resource: DltResource) -> DltResource:
 
     resource.add_map(check)
     return resource
+
+
+def _unfit_value(row: dict[Any, Any]) -> tuple[str, str] | None:
+    """The first column whose value dlt cannot write down, and the reason."""
+    from dlt.common.json import json
+
+    try:
+        json.typed_dumpb(row)
+    except Exception as whole:
+        for name, value in row.items():
+            try:
+                json.typed_dumpb({name: value})
+            except Exception as error:
+                return repr(name)[1:-1] if isinstance(name, str) else repr(name), str(error)
+        return ", ".join(map(repr, row)), str(whole)
+    return None
 
 
 def _merge_keys(resource: DltResource) -> tuple[str, ...]:
