@@ -40,6 +40,10 @@ class QdrantTooLargeError(QdrantTerminalError):
     """The request is larger than the server takes."""
 
 
+class QdrantUnsendableError(QdrantTerminalError):
+    """A value that the protocol cannot carry."""
+
+
 class QdrantConfigurationError(QdrantTerminalError):
     """An option has a value that cannot work, or that cannot take effect."""
 
@@ -77,6 +81,8 @@ def translate(error: Exception, options: ConnectionOptions) -> QdrantError | Non
         return _from_transport(error.source, options)
     if isinstance(error, grpc.RpcError):
         return _from_grpc(error, options)
+    if options.prefer_grpc and isinstance(error, (ValueError, TypeError)):
+        return QdrantUnsendableError(f"gRPC: {error}")
     if options.is_local or options.external_client is not None:
         return _from_local(error, options)
     return None

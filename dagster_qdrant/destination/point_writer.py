@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.client import Connection
 from dagster_qdrant.destination.table_plan import TablePlan
-from dagster_qdrant.errors import QdrantTerminalError, QdrantTooLargeError, QdrantTransientError
+from dagster_qdrant.errors import (
+    QdrantTerminalError,
+    QdrantTooLargeError,
+    QdrantTransientError,
+    QdrantUnsendableError,
+)
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -124,13 +129,19 @@ class PointWriter:
             yield batch
 
     def _write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
-        """Write a batch, in halves if the server finds it too large."""
+        """Write a batch, in halves if it is too large or to find the row that is unfit."""
         start = time.monotonic()
         try:
             write(rows)
             with self._guard:
                 self.seconds += time.monotonic() - start
-        except QdrantTooLargeError as error:
+        except (QdrantTooLargeError, QdrantUnsendableError) as error:
+            if len(rows) == 1 and isinstance(error, QdrantUnsendableError):
+                raise QdrantTerminalError(
+                    f"A row of table `{self._plan.table_name}` holds a value that cannot be sent "
+                    f"to Qdrant: {str(rows[0].payload)[:200]}. Load integers beyond 64 bits with "
+                    f"sign as text. ({error})"
+                ) from error
             if len(rows) == 1:
                 raise QdrantTerminalError(
                     f"A row of table `{self._plan.table_name}` has {rows[0].size:,} bytes, more "
