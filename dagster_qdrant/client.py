@@ -34,6 +34,12 @@ DEFAULT_LOCK_TIMEOUT = 600.0
 _MAX_WAIT = 30.0
 _MEMORY = ":memory:"
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+# Without these, gRPC fails all requests for up to two minutes after it could not connect, without
+# trying to. This is less than the wait before our first retry.
+_GRPC_OPTIONS = {
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 400,
+}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -208,6 +214,7 @@ class ConnectionOptions:
             api_key=self.api_key,
             prefix=self.prefix or parts.path.strip("/") or None,
             timeout=self.timeout,
+            grpc_options=dict(_GRPC_OPTIONS),
         )
 
 
