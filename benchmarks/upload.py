@@ -42,7 +42,7 @@ def main() -> None:
 
 def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -> float:
     """As a load job does it: a window at a time, waited for and checked."""
-    
+
     from dagster_qdrant.client import ConnectionOptions, connect
     from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
     from dagster_qdrant.destination.table_plan import TablePlan

@@ -33,6 +33,8 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
     """
     from dlt.destinations.utils import get_resource_for_adapter
 
+    from dagster_qdrant.row_check import check_rows
+
     columns = [embed] if isinstance(embed, str) else embed
     if not columns or not isinstance(columns, list):
         raise ValueError(
@@ -45,71 +47,4 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
     resource = get_resource_for_adapter(data)
     hints: Any = {name: {"name": name, EMBED_HINT: True} for name in columns}
     resource.apply_hints(columns=hints)
-    return refuse_unfit_rows(resource)
-
-
-def refuse_unfit_rows(resource: DltResource) -> DltResource:
-    """Have rows that cannot be loaded refused where they come up, with their place and content.
-
-    Those are rows without a key and with values that JSON cannot hold. dlt refuses them too, when
-    it no longer knows which row it was.
-
-    Args:
-        resource: A resource; changed in place.
-
-    Returns:
-        The resource.
-    """
-    from dagster_qdrant.errors import QdrantTerminalError
-
-    rows = 0
-    keys: tuple[str, ...] | None = None
-
-    def check(item: Any) -> Any:
-        nonlocal rows, keys
-        rows += 1
-        if not isinstance(item, dict):
-            return item
-        if keys is None:
-            keys = _merge_keys(resource)
-        if unfit := _unfit_value(item):
-            name, reason = unfit
-            raise QdrantTerminalError(
-                f"Row {rows} of resource `{resource.name}` has a value in `{name}` that cannot be "
-                f"loaded: {repr(item.get(name, item))[:200]} ({reason}). Turn it into text, say "
-                "with `resource.add_map(...)`, or leave it out."
-            )
-        for name in keys:
-            if item.get(name) is None:
-                raise QdrantTerminalError(
-                    f"Row {rows} of resource `{resource.name}` has no value in its key `{name}`, "
-                    f"so it cannot be told from other rows: {str(item)[:200]}. Fill it, choose "
-                    "another `primary_key`, or drop such rows with `resource.add_filter(...)`."
-                )
-        return item
-
-    resource.add_map(check)
-    return resource
-
-
-def _unfit_value(row: dict[Any, Any]) -> tuple[str, str] | None:
-    """The first column whose value dlt cannot write down, and the reason."""
-    from dlt.common.json import json
-
-    try:
-        json.typed_dumpb(row)
-    except Exception as whole:
-        for name, value in row.items():
-            try:
-                json.typed_dumpb({name: value})
-            except Exception as error:
-                return repr(name)[1:-1] if isinstance(name, str) else repr(name), str(error)
-        return ", ".join(map(repr, row)), str(whole)
-    return None
-
-
-def _merge_keys(resource: DltResource) -> tuple[str, ...]:
-    disposition: Any = resource.write_disposition
-    kind = disposition.get("disposition") if isinstance(disposition, dict) else disposition
-    key: Any = resource.compute_table_schema().get("columns", {}) if kind == "merge" else {}
-    return tuple(name for name, column in key.items() if column.get("primary_key"))
+    return check_rows(resource)

@@ -24,12 +24,12 @@ from dagster_dlt.translator import DagsterDltTranslator
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from dagster_qdrant.adapter import refuse_unfit_rows
 from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import load_reports
 from dagster_qdrant.errors import QdrantError, QdrantTerminalError
 from dagster_qdrant.metadata import materialization_metadata
+from dagster_qdrant.row_check import check_rows
 from dagster_qdrant.translator import QdrantDltTranslator
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run_load(
     # A copy: loading must not change the source that the next run of this process will load.
     source = plan.source.clone().with_resources(*keys)
     for selected in source.selected_resources.values():
-        refuse_unfit_rows(selected)
+        check_rows(selected)
     with _logs_shown(context), _pipeline(resource, plan) as pipeline, _as_failure():
         metadata = _load(pipeline, source, plan, extract_options, context)
         for name, key in keys.items():

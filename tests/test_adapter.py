@@ -56,3 +56,14 @@ def test_a_row_without_a_key_is_refused_where_it_comes_up():
 def test_rows_need_no_key_where_nothing_is_merged():
     resource = qdrant_adapter(dlt.resource([{"a": "y"}], primary_key="id", name="t"), embed="a")
     assert list(resource) == [{"a": "y"}]
+
+
+def test_rows_are_counted_anew_each_time_and_after_filters_that_come_later():
+    rows = [{"id": 1, "a": "x"}, {"a": "dropped"}, {"id": 2, "a": "y"}, {"a": "z"}]
+    resource = qdrant_adapter(
+        dlt.resource(rows, name="things", write_disposition="merge", primary_key="id"), embed="a"
+    ).add_filter(lambda row: row["a"] != "dropped")
+    for _ in range(2):
+        with pytest.raises(Exception, match="Row 3 of resource `things` has no value"):
+            list(resource)
+    assert len(list(resource.add_filter(lambda row: "id" in row))) == 2
