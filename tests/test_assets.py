@@ -353,11 +353,9 @@ class TestRuns:
         with pytest.raises(dg.DagsterInvariantViolationError, match="Give it a `dlt_source`"):
             run(other, resource)
 
-    @pytest.mark.parametrize("module", ["dagster_dlt", "dagster_embedded_elt.dlt"])
-    def test_a_translator_of_dagster_dlt_works(self, resource, target: Target, dataset, module):
-        translator = pytest.importorskip(module).DagsterDltTranslator
+    def test_a_translator_of_dagster_dlt_works(self, resource, target: Target, dataset):
         assets = build_qdrant_assets(
-            dlt_source=films(), dataset_name=dataset, dagster_dlt_translator=translator()
+            dlt_source=films(), dataset_name=dataset, dagster_dlt_translator=DagsterDltTranslator()
         )
         [spec] = assets.specs
         assert spec.kinds == {"dlt", "qdrant"}

@@ -58,8 +58,9 @@ def test_the_collections_model_is_used_whatever_is_configured(
 
 
 def test_without_a_dataset_the_table_names_the_collection(
-    resource: QdrantResource, load: Load, dataset
+    resource: QdrantResource, load: Load, target: Target, dataset
 ):
+    target.need_root()
     load(qdrant_adapter(dlt.resource(FILMS, name=dataset), embed="title"), dataset_name=None)
     assert resource.search(None, dataset, "androids", limit=1)
 

@@ -169,6 +169,7 @@ def test_a_replace_that_fails_leaves_the_former_rows(load: Load, target: Target,
 def test_without_a_dataset_name_the_collection_has_the_name_of_the_table(
     load: Load, target: Target, dataset, disposition
 ):
+    target.need_root()
     for _ in range(2):
         rows = qdrant_adapter(
             dlt.resource(FILMS, name=dataset, write_disposition=disposition, primary_key="id"),
