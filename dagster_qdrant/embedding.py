@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -281,3 +282,19 @@ def load_embedder(options: EmbeddingOptions) -> TextEmbedder:
         if options not in _embedders:
             _embedders[options] = TextEmbedder(options)
         return _embedders[options]
+
+
+def preload_embedder(options: EmbeddingOptions) -> None:
+    """Begin to load the embedder in the background, for a caller who has other things to do first.
+
+    A failure is not shown here; `load_embedder` meets it again.
+
+    Args:
+        options: The model and how much of the machine it gets.
+    """
+
+    def load() -> None:
+        with suppress(EmbeddingError):
+            load_embedder(options)
+
+    threading.Thread(target=load, name="preload-model", daemon=True).start()

@@ -182,7 +182,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         """
         from dagster_qdrant.client import connect
 
-        options = self._configuration().connection
+        options = self.configuration().connection
         if options.is_local:  # one client of a place in a process; closed when the last one leaves
             with connect(options) as connection:
                 yield connection.client
@@ -226,7 +226,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         from dagster_qdrant.client import connect
         from dagster_qdrant.search import search
 
-        config = self._configuration()
+        config = self.configuration()
         collection = config.collection_name(*_normalized(dataset_name, table))
         with connect(config.connection) as connection:
             return search(
@@ -311,7 +311,8 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
                 given[name] = value
         return given
 
-    def _configuration(self) -> QdrantDestinationConfiguration:
+    def configuration(self) -> QdrantDestinationConfiguration:
+        """All options, with what dlt's configuration and the defaults add to the fields."""
         destination = self.destination()
         return destination.configuration(destination.spec())
 

@@ -25,17 +25,21 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
+from dagster_qdrant.client import Connection, connect
+from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import load_reports
+from dagster_qdrant.embedding import preload_embedder
 from dagster_qdrant.errors import QdrantError, QdrantTerminalError
 from dagster_qdrant.metadata import materialization_metadata
 from dagster_qdrant.row_check import check_rows
-from dagster_qdrant.translator import QdrantDltTranslator
+from dagster_qdrant.translator import QdrantDltTranslator, embedded_columns
 
 if TYPE_CHECKING:
     from dlt import Pipeline
     from dlt.common.pipeline import LoadInfo
 
+    from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
     from dagster_qdrant.resource import QdrantResource
 
 logger = logging.getLogger(__name__)
@@ -68,7 +72,14 @@ def run_load(
     for selected in source.selected_resources.values():
         check_rows(selected)
     with _logs_shown(context), _pipeline(resource, plan) as pipeline, _as_failure():
-        metadata = _load(pipeline, source, plan, extract_options, context)
+        metadata = _load(
+            pipeline,
+            source,
+            plan,
+            resource.configuration(),
+            extract_options=extract_options,
+            context=context,
+        )
         for name, key in keys.items():
             yield _result(is_asset, key, metadata[name])
 
@@ -153,15 +164,19 @@ def _load(
     pipeline: Pipeline,
     source: DltSource,
     plan: QdrantAssetsPlan,
+    config: QdrantDestinationConfiguration,
+    *,
     extract_options: Mapping[str, Any],
     context: Union[AssetExecutionContext, OpExecutionContext],
 ) -> dict[str, dict[str, Any]]:
     """Run the steps of dlt and gather what each resource's materialization shows."""
     seconds: dict[str, float] = {}
     log = context.log
-    with _timed(seconds, "sync"):
-        if pipeline.config.restore_from_destination:
-            pipeline.sync_destination()
+    with connect(config.connection) as connection:
+        with _timed(seconds, "sync"):
+            if pipeline.config.restore_from_destination:
+                pipeline.sync_destination()
+        _preload_model_for_first_load(connection, config, plan, source)
     with _timed(seconds, "extract"):
         pipeline.extract(source, **extract_options)
     with _timed(seconds, "normalize"):
@@ -193,6 +208,26 @@ def _load(
             )
             for resource in source.selected_resources.values()
         }
+
+
+def _preload_model_for_first_load(
+    connection: Connection,
+    config: QdrantDestinationConfiguration,
+    plan: QdrantAssetsPlan,
+    source: DltSource,
+) -> None:
+    """Load the model while the source is extracted, if it is sure to be needed.
+
+    A table that was loaded before may have no new text, and then needs no model at all.
+    """
+    collections = Collections(connection, plan.normalized_dataset_name, config.dataset_separator)
+    tables = [
+        plan.table_name(resource)
+        for resource in source.selected_resources.values()
+        if embedded_columns(resource)
+    ]
+    if any(not collections.exists(collections.name(table)) for table in tables):
+        preload_embedder(config.embedding)
 
 
 def _load_or_take_back(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:

@@ -70,7 +70,7 @@ class QdrantDltTranslator(DagsterDltTranslator):
         if not isinstance(data, QdrantTranslatorData):
             return spec
         metadata = {"dagster/table_name": data.collection}
-        if embed := _embedded_columns(data.resource):
+        if embed := embedded_columns(data.resource):
             metadata["embed"] = ", ".join(embed)
         if isinstance(data.resource.write_disposition, str):
             metadata["write_disposition"] = data.resource.write_disposition
@@ -84,7 +84,8 @@ class QdrantDltTranslator(DagsterDltTranslator):
         )
 
 
-def _embedded_columns(resource: DltResource) -> list[str]:
+def embedded_columns(resource: DltResource) -> list[str]:
+    """The columns of a resource that an adapter marked to be embedded."""
     columns: Any = resource.columns
     if not isinstance(columns, dict):
         return []

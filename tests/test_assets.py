@@ -234,6 +234,19 @@ class TestRuns:
         assert seen == [0, 1, 2]
         assert ids(target, f"{dataset}_films") == [1, 2, 3]
 
+    def test_the_model_is_loaded_for_the_first_load_and_only_then(
+        self, resource, dataset, monkeypatch
+    ):
+        from dagster_qdrant import embedding
+
+        monkeypatch.setattr(embedding, "_embedders", {})
+        assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
+        run(assets, resource)
+        assert len(embedding._embedders) == 1
+        embedding._embedders.clear()
+        run(assets, resource)
+        assert not embedding._embedders
+
     def test_a_failed_run_does_not_poison_the_next(self, resource, target: Target, dataset):
         rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "no key"}]
         assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)

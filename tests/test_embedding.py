@@ -112,3 +112,18 @@ def test_a_provider_that_is_not_there_is_an_error(model):
 def test_the_model_can_be_read_off_a_vectors_name():
     assert "sentence-transformers/all-MiniLM-L6-v2" in models_for_vector("fast-all-minilm-l6-v2")
     assert models_for_vector("fast-unheard-of") == []
+
+
+def test_a_model_can_be_loaded_ahead_and_its_failure_waits_for_who_asks(model, monkeypatch):
+    from dagster_qdrant import embedding
+
+    monkeypatch.setattr(embedding, "_embedders", {})
+    good, bad = EmbeddingOptions(**model), EmbeddingOptions(model="no/such-model")
+    for options in (good, bad):
+        embedding.preload_embedder(options)
+    for thread in embedding.threading.enumerate():
+        if thread.name == "preload-model":
+            thread.join()
+    assert list(embedding._embedders) == [good]
+    with pytest.raises(EmbeddingError, match="does not know"):
+        load_embedder(bad)

@@ -64,7 +64,7 @@ def test_each_field_reaches_the_destination():
         upload_parallelism=9,
         upload_max_retries=10,
     )
-    config = resource._configuration()
+    config = resource.configuration()
     connection, embedding = config.connection, config.embedding
     assert connection.url == "http://q.example:1"
     assert (connection.api_key, connection.grpc_port, connection.prefer_grpc) == ("k", 2, True)
@@ -75,9 +75,9 @@ def test_each_field_reaches_the_destination():
     assert embedding.providers == ("CPUExecutionProvider",)
     assert (embedding.batch_size, embedding.workers) == (6, 7)
     assert (config.upload_batch_size, config.upload_parallelism) == (8, 9)
-    assert QdrantResource(host="h")._configuration().connection.url == "http://h:6333"
-    assert QdrantResource(model_path="/m")._configuration().embedding.model_path == "/m"
-    assert QdrantResource(path="/p")._configuration().connection.path == "/p"
+    assert QdrantResource(host="h").configuration().connection.url == "http://h:6333"
+    assert QdrantResource(model_path="/m").configuration().embedding.model_path == "/m"
+    assert QdrantResource(path="/p").configuration().connection.path == "/p"
 
 
 def test_fields_that_are_not_set_fall_through_to_dlts_configuration(monkeypatch):
@@ -85,7 +85,7 @@ def test_fields_that_are_not_set_fall_through_to_dlts_configuration(monkeypatch)
     monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__API_KEY", SECRET)
     monkeypatch.setenv("DESTINATION__QDRANT__OPTIONS__PORT", "7000")
     monkeypatch.setenv("DESTINATION__QDRANT__MODEL", "BAAI/bge-base-en")
-    config = QdrantResource(timeout=9)._configuration()
+    config = QdrantResource(timeout=9).configuration()
     assert config.connection.url == "https://from-dlt.example:7000"
     assert (config.connection.api_key, config.connection.timeout) == (SECRET, 9)
     assert config.model == "BAAI/bge-base-en"
@@ -93,7 +93,7 @@ def test_fields_that_are_not_set_fall_through_to_dlts_configuration(monkeypatch)
 
 def test_a_field_wins_over_dlts_configuration(monkeypatch):
     monkeypatch.setenv("DESTINATION__QDRANT__LOCATION", "https://from-dlt.example")
-    config = QdrantResource(location="http://mine.example")._configuration()
+    config = QdrantResource(location="http://mine.example").configuration()
     assert config.connection.url == "http://mine.example:6333"
 
 
@@ -122,7 +122,7 @@ def test_location_and_path_together_are_refused():
 def test_an_environment_variable_is_read_in_a_plain_script(monkeypatch):
     monkeypatch.setenv("QDRANT_KEY", SECRET)
     resource = QdrantResource(location="http://a", api_key=EnvVar("QDRANT_KEY"))
-    assert resource._configuration().connection.api_key == SECRET
+    assert resource.configuration().connection.api_key == SECRET
 
 
 def test_a_key_shows_in_no_text_of_the_resource(monkeypatch):

@@ -35,6 +35,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_unknown_model,
 )
 from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.embedding import preload_embedder
 
 
 class QdrantJobClient(JobClientBase, WithStateSync):
@@ -178,6 +179,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def ensure_collection(self, table_name: str) -> None:
         """See that the collection of a table is there, with its indexes."""
         plan = self._plan(self.prepare_load_table(table_name))
+        if plan.embed and not self.collections.exists(plan.collection):
+            preload_embedder(self.config.embedding)  # all of its rows are going to need it
         self.collections.ensure(
             table_name,
             embedding=self.config.embedding if plan.embed else None,

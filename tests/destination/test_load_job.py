@@ -184,7 +184,7 @@ def test_a_key_that_comes_again_in_a_later_window_gives_the_newest_row(
 def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypatch):
     from dagster_qdrant.client import connect
 
-    with connect(resource._configuration().connection) as connection:
+    with connect(resource.configuration().connection) as connection:
         upsert = connection.client.upsert
 
         def loses_points(collection, points, **options):

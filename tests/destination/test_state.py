@@ -102,7 +102,7 @@ def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
 ):
     from qdrant_client import models
 
-    config = resource._configuration()
+    config = resource.configuration()
     with connect(config.connection) as connection:
         collections = Collections(connection, dataset, "_")
         collections.ensure("times", indexes={"at": "datetime"})
