@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTransientError
 
@@ -18,65 +18,93 @@ logger = logging.getLogger(__name__)
 
 _REPORT_INTERVAL = 5.0
 
+T = TypeVar("T")
+
+
+class _BusyError(Exception):
+    """Somebody else has the path."""
+
 
 def lock_path(path: str, timeout: float) -> BaseFileLock:
     """Take the turn on a local path, waiting for other processes and saying so in the log.
 
     qdrant-client has a lock of its own, but reads the data before it takes it: a client that
     opens while another writes would go on with, and save, what was there before.
+
+    Args:
+        path: The folder; made if there is none.
+        timeout: Seconds to wait at most.
+
+    Raises:
+        QdrantConfigurationError: If the folder cannot be made or written.
+        QdrantTransientError: If the wait was in vain.
     """
     from filelock import FileLock, Timeout
+
+    def acquire(patience: float) -> None:
+        try:
+            lock.acquire(timeout=patience)
+        except Timeout as error:
+            raise _BusyError from error
 
     try:
         Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
         # Another thread than the one that opens a path may be the last to leave it.
         lock = FileLock(Path(path) / ".dagster_qdrant.lock", mode=0o600, thread_local=False)
-        start = time.monotonic()
-        while True:
-            waited = time.monotonic() - start
-            try:
-                lock.acquire(timeout=max(0.0, min(_REPORT_INTERVAL, timeout - waited)))
-                return lock
-            except Timeout:
-                waited = time.monotonic() - start
-                if waited >= timeout:
-                    raise _path_busy(path, waited) from None
-                logger.warning(
-                    "Waiting for another process to finish with %s, for %.0f of at most %.0f s.",
-                    path,
-                    waited,
-                    timeout,
-                )
+        _wait_for(acquire, path, timeout)
     except OSError as error:
         raise QdrantConfigurationError(
             f"`path` {path} cannot be used: {error.strerror or error}. Name a folder that this "
             "process may create and write."
         ) from error
+    return lock
 
 
 def open_path(path: str, open_client: Callable[[], QdrantClient], timeout: float) -> QdrantClient:
-    """Open local mode, waiting for a client that does not know of our lock."""
-    start = time.monotonic()
-    while True:
+    """Open local mode, waiting for a client that does not know of our lock.
+
+    Args:
+        path: The folder.
+        open_client: Opens a client of it.
+        timeout: Seconds to wait at most.
+
+    Raises:
+        QdrantTransientError: If the wait was in vain.
+    """
+
+    def open_once(patience: float) -> QdrantClient:
         try:
             return open_client()
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise
+            time.sleep(min(1.0, patience))
+            raise _BusyError from error
+
+    return _wait_for(open_once, path, timeout)
+
+
+def _wait_for(attempt: Callable[[float], T], path: str, timeout: float) -> T:
+    """Try until it works or the time is over; an attempt is told how long it may take."""
+    start = time.monotonic()
+    while True:
+        left = timeout - (time.monotonic() - start)
+        try:
+            return attempt(max(0.0, min(_REPORT_INTERVAL, left)))
+        except _BusyError as error:
             waited = time.monotonic() - start
             if waited >= timeout:
                 raise _path_busy(path, waited) from error
             logger.warning(
-                "Waiting for another Qdrant client to close %s, for %.0f of at most %.0f s.",
+                "Waiting for another user of %s to close it, for %.0f of at most %.0f s.",
                 path,
                 waited,
                 timeout,
             )
-            time.sleep(min(1.0, timeout - waited))
 
 
 def _path_busy(path: str, waited: float) -> QdrantTransientError:
     return QdrantTransientError(
-        f"Another process kept the local Qdrant at {path} for itself for {waited:.0f} s. A path "
+        f"Somebody else kept the local Qdrant at {path} for itself for {waited:.0f} s. A path "
         "serves one process at a time: close that client, raise `lock_timeout`, or use a server."
     )

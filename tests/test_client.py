@@ -130,7 +130,7 @@ def test_another_process_is_waited_for_and_its_writes_are_seen(tmp_path, caplog,
         connect(ConnectionOptions(path=str(path))) as connection,
     ):
         assert connection.client.collection_exists("written_late")
-    assert f"Waiting for another process to finish with {path}" in caplog.text
+    assert f"Waiting for another user of {path} to close it" in caplog.text
     process.wait()
 
 
@@ -153,7 +153,7 @@ def test_a_client_that_does_not_know_our_lock_is_waited_for_too(tmp_path, caplog
     threading.Timer(1.5, foreign.close).start()
     with caplog.at_level(logging.WARNING), connect(ConnectionOptions(path=str(tmp_path / "q"))):
         pass
-    assert "Waiting for another Qdrant client" in caplog.text
+    assert "Waiting for another user of" in caplog.text
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
