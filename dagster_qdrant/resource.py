@@ -305,7 +305,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         given: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, EnvVar):  # outside of a Dagster run
+            if hasattr(value, "env_var_name"):  # an EnvVar, outside of a Dagster run
                 value = value.get_value()
             if value is not None:
                 given[name] = value

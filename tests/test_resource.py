@@ -121,8 +121,12 @@ def test_location_and_path_together_are_refused():
 
 def test_an_environment_variable_is_read_in_a_plain_script(monkeypatch):
     monkeypatch.setenv("QDRANT_KEY", SECRET)
-    resource = QdrantResource(location="http://a", api_key=EnvVar("QDRANT_KEY"))
+    monkeypatch.setenv("QDRANT_PORT", "7000")
+    resource = QdrantResource(
+        host="a", api_key=EnvVar("QDRANT_KEY"), port=EnvVar.int("QDRANT_PORT")
+    )
     assert resource.configuration().connection.api_key == SECRET
+    assert resource.configuration().connection.port == 7000
 
 
 def test_a_key_shows_in_no_text_of_the_resource(monkeypatch):

@@ -116,6 +116,9 @@ class QdrantLoadJob(RunnableLoadJob):
         plan = self._plan
         content = {name: value for name, value in payload.items() if name not in plan.links}
         payload[plan.load_id] = self._load_id
+        if plan.row_id not in payload:  # dlt gives none to the rows of Arrow tables and data frames
+            place = [self._load_id, self.job_file_info().job_id(), number]
+            payload[plan.row_id] = _digest(canonical_json(place))
         if plan.key:
             missing = [name for name in plan.key if payload.get(name) is None]
             if missing:

@@ -178,3 +178,16 @@ def test_without_a_dataset_name_the_collection_has_the_name_of_the_table(
         load(rows, dataset_name=None)
     assert dataset in target.collections()
     assert len(target.rows(dataset)) == (6 if disposition == "append" else 3)
+
+
+@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+def test_arrow_tables_load_like_rows(load: Load, target: Target, dataset, disposition):
+    import pyarrow
+
+    table = pyarrow.table({"id": [1, 2, 2], "title": ["Moon", "Her", "Her"]})
+    key = "id" if disposition == "merge" else None
+    for _ in range(2):
+        load(films([table], write_disposition=disposition, primary_key=key))
+    expected = {"append": [1, 1, 2, 2, 2, 2], "merge": [1, 2], "replace": [1, 2, 2]}
+    assert ids(target, f"{dataset}_films") == expected[disposition]
+    assert all(point.vector for point in target.points(f"{dataset}_films", vectors=True))
