@@ -29,8 +29,8 @@ from dagster_qdrant.client import Connection, connect
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import load_reports
-from dagster_qdrant.embedding import preload_embedder
-from dagster_qdrant.errors import QdrantError, QdrantTerminalError
+from dagster_qdrant.embedding import EmbeddingError, preload_embedder
+from dagster_qdrant.errors import QdrantConfigurationError, QdrantError, QdrantTerminalError
 from dagster_qdrant.metadata import materialization_metadata
 from dagster_qdrant.row_check import check_rows
 from dagster_qdrant.translator import QdrantDltTranslator, embedded_columns
@@ -176,7 +176,7 @@ def _load(
         with _timed(seconds, "sync"):
             if pipeline.config.restore_from_destination:
                 pipeline.sync_destination()
-        _preload_model_for_first_load(connection, config, plan, source)
+        _prepare_model(connection, config, plan, source)
     with _timed(seconds, "extract"):
         pipeline.extract(source, **extract_options)
     with _timed(seconds, "normalize"):
@@ -210,15 +210,16 @@ def _load(
         }
 
 
-def _preload_model_for_first_load(
+def _prepare_model(
     connection: Connection,
     config: QdrantDestinationConfiguration,
     plan: QdrantAssetsPlan,
     source: DltSource,
 ) -> None:
-    """Load the model while the source is extracted, if it is sure to be needed.
+    """Refuse a model that is not known before a source is read, perhaps for hours.
 
-    A table that was loaded before may have no new text, and then needs no model at all.
+    Load it meanwhile if it is sure to be needed: a table that was loaded before may have no new
+    text, and then needs no model at all.
     """
     collections = Collections(connection, plan.normalized_dataset_name, config.dataset_separator)
     tables = [
@@ -226,6 +227,12 @@ def _preload_model_for_first_load(
         for resource in source.selected_resources.values()
         if embedded_columns(resource)
     ]
+    if not tables:
+        return
+    try:
+        _ = config.embedding.vector_size
+    except EmbeddingError as error:
+        raise QdrantConfigurationError(str(error)) from error
     if any(not collections.exists(collections.name(table)) for table in tables):
         preload_embedder(config.embedding)
 
@@ -273,7 +280,7 @@ def _as_failure() -> Iterator[None]:
     """Say first what happened and what to do, instead of in which step of dlt it was."""
     try:
         yield
-    except PipelineStepFailed as error:
+    except (PipelineStepFailed, QdrantError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, QdrantError):
             cause = cause.__cause__

@@ -396,6 +396,17 @@ class TestFailures:
         [failure] = [event for event in result.all_events if event.is_step_failure]
         assert "no key, so its rows cannot be told apart" in failure.step_failure_data.error.message
 
+    def test_an_unknown_model_is_refused_before_the_source_is_read(self, target: Target, dataset):
+        def rows():
+            raise AssertionError("the source was read")
+            yield
+
+        assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)
+        unknown = QdrantResource(**target.options, model="no/such-model")
+        result = run(assets, unknown, raise_on_error=False)
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+        assert "which fastembed does not know" in failure.step_failure_data.error.message
+
     def test_what_cannot_succeed_is_not_tried_again(self, resource, dataset):
         attempts = []
 
