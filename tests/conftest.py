@@ -57,16 +57,16 @@ def dataset() -> str:
 
 
 @pytest.fixture(params=targets())
-def target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
+def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
     """Each kind of Qdrant that there is to test against."""
-    with request.param(tmp_path) as target:
-        yield target
-        target.clean_up(dataset)
+    with request.param(tmp_path) as qdrant_target:
+        yield qdrant_target
+        qdrant_target.clean_up(dataset)
 
 
 @pytest.fixture
-def resource(target: Target, model: dict[str, Any]) -> QdrantResource:
-    return QdrantResource(**target.options, **model)
+def resource(qdrant_target: Target, model: dict[str, Any]) -> QdrantResource:
+    return QdrantResource(**qdrant_target.options, **model)
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def shown(result, *key):
     return {name: entry.value for name, entry in event.materialization.metadata.items()}
 
 
-def ids(target: Target, collection: str) -> list[int]:
-    return sorted(row["id"] for row in target.rows(collection))
+def ids(qdrant_target: Target, collection: str) -> list[int]:
+    return sorted(row["id"] for row in qdrant_target.rows(collection))
 
 
 class TestSpecs:
@@ -172,19 +172,23 @@ class TestSpecs:
 
 
 class TestRuns:
-    def test_the_decorator_and_the_factory_load_alike(self, resource, target: Target, dataset):
+    def test_the_decorator_and_the_factory_load_alike(
+        self, resource, qdrant_target: Target, dataset
+    ):
         @qdrant_assets(dlt_source=[films(), actors()], dataset_name=dataset)
         def cinema(context: dg.AssetExecutionContext, qdrant: QdrantResource):
             yield from qdrant.run(context)
 
         assert run(cinema, resource).success
-        assert ids(target, f"{dataset}_films") == [1, 2]
-        assert ids(target, f"{dataset}_actors") == [1]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
+        assert ids(qdrant_target, f"{dataset}_actors") == [1]
         built = build_qdrant_assets(dlt_source=[films(), actors()], dataset_name=f"{dataset}_b")
         assert run(built, resource).success
-        assert ids(target, f"{dataset}_b_films") == [1, 2]
+        assert ids(qdrant_target, f"{dataset}_b_films") == [1, 2]
 
-    def test_a_materialization_shows_what_was_loaded(self, resource, target: Target, dataset):
+    def test_a_materialization_shows_what_was_loaded(
+        self, resource, qdrant_target: Target, dataset
+    ):
         assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
         run(assets, resource)
         metadata = shown(run(assets, resource), dataset, "films")
@@ -206,7 +210,7 @@ class TestRuns:
         assert columns["id"].constraints.other == ["primary key"]
         assert columns["title"].constraints.other == ["embedded"]
 
-    def test_a_subset_loads_only_what_is_selected(self, resource, target: Target, dataset):
+    def test_a_subset_loads_only_what_is_selected(self, resource, qdrant_target: Target, dataset):
         assets = build_qdrant_assets(dlt_source=[films(), actors()], dataset_name=dataset)
         result = run(
             assets, resource, selection=dg.AssetSelection.keys(dg.AssetKey([dataset, "actors"]))
@@ -214,10 +218,10 @@ class TestRuns:
         assert [e.asset_key.path[-1] for e in result.get_asset_materialization_events()] == [
             "actors"
         ]
-        assert f"{dataset}_films" not in target.collections()
+        assert f"{dataset}_films" not in qdrant_target.collections()
 
     def test_an_incremental_resource_goes_on_in_the_next_run(
-        self, resource, target: Target, dataset
+        self, resource, qdrant_target: Target, dataset
     ):
         seen = []
 
@@ -232,7 +236,7 @@ class TestRuns:
         for _ in range(3):
             assert run(assets, resource).success
         assert seen == [0, 1, 2]
-        assert ids(target, f"{dataset}_films") == [1, 2, 3]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 2, 3]
 
     def test_the_model_is_loaded_for_the_first_load_and_only_then(
         self, resource, dataset, monkeypatch
@@ -247,16 +251,16 @@ class TestRuns:
         run(assets, resource)
         assert not embedding._embedders
 
-    def test_a_failed_run_does_not_poison_the_next(self, resource, target: Target, dataset):
+    def test_a_failed_run_does_not_poison_the_next(self, resource, qdrant_target: Target, dataset):
         rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "no key"}]
         assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)
         assert not run(assets, resource, raise_on_error=False).success
         rows[1]["id"] = 2
         assert run(assets, resource).success
-        assert ids(target, f"{dataset}_films") == [1, 2]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
     def test_rows_of_a_failed_append_do_not_come_twice(
-        self, resource, target: Target, dataset, monkeypatch
+        self, resource, qdrant_target: Target, dataset, monkeypatch
     ):
         from dagster_qdrant.destination import load_job
         from dagster_qdrant.destination.point_writer import PointWriter
@@ -271,16 +275,16 @@ class TestRuns:
 
             def fails_after_some_windows(writer):
                 finish(writer)
-                if writer.seconds and len(target.points(f"{dataset}_films")) >= 8:
+                if writer.seconds and len(qdrant_target.points(f"{dataset}_films")) >= 8:
                     raise QdrantTerminalError("no more")
 
             broken.setattr(PointWriter, "finish", fails_after_some_windows)
             assert not run(assets, resource, raise_on_error=False).success
         assert run(assets, resource).success
-        assert ids(target, f"{dataset}_films") == list(range(20))
+        assert ids(qdrant_target, f"{dataset}_films") == list(range(20))
 
     def test_runs_at_once_of_one_pipeline_do_not_disturb_each_other(
-        self, resource, target: Target, dataset
+        self, resource, qdrant_target: Target, dataset
     ):
         meet = threading.Barrier(3, timeout=60)
 
@@ -296,9 +300,11 @@ class TestRuns:
 
         with ThreadPoolExecutor(3) as pool:
             assert all(pool.map(load, range(3)))
-        assert len(ids(target, f"{dataset}_films")) == 60
+        assert len(ids(qdrant_target, f"{dataset}_films")) == 60
 
-    def test_two_wrapped_tables_of_a_database(self, resource, target: Target, dataset, tmp_path):
+    def test_two_wrapped_tables_of_a_database(
+        self, resource, qdrant_target: Target, dataset, tmp_path
+    ):
         import sqlite3
 
         with sqlite3.connect(tmp_path / "shop.db") as database:
@@ -313,12 +319,12 @@ class TestRuns:
         qdrant_adapter(tables.products, embed="description")
         qdrant_adapter(tables.reviews, embed="text")
         assert run(build_qdrant_assets(dlt_source=tables, dataset_name=dataset), resource).success
-        assert all(p.vector for p in target.points(f"{dataset}_products", vectors=True))
-        assert all(p.vector for p in target.points(f"{dataset}_reviews", vectors=True))
-        assert not any(p.vector for p in target.points(f"{dataset}_orders", vectors=True))
+        assert all(p.vector for p in qdrant_target.points(f"{dataset}_products", vectors=True))
+        assert all(p.vector for p in qdrant_target.points(f"{dataset}_reviews", vectors=True))
+        assert not any(p.vector for p in qdrant_target.points(f"{dataset}_orders", vectors=True))
 
     def test_a_partition_is_loaded_with_a_source_made_for_it(
-        self, resource, target: Target, dataset
+        self, resource, qdrant_target: Target, dataset
     ):
         partitions = dg.StaticPartitionsDefinition(["1982", "2013"])
 
@@ -329,21 +335,21 @@ class TestRuns:
 
         for year in ("1982", "2013"):
             result = run(by_year, resource, partition_key=year)
-        assert ids(target, f"{dataset}_films") == [1982, 2013]
+        assert ids(qdrant_target, f"{dataset}_films") == [1982, 2013]
         metadata = shown(result, dataset, "films")
         assert metadata["dagster/partition_row_count"] == 1
         assert metadata["dagster/row_count"] == 2
 
-    def test_options_of_dlts_extract_are_handed_on(self, resource, target: Target, dataset):
+    def test_options_of_dlts_extract_are_handed_on(self, resource, qdrant_target: Target, dataset):
         @qdrant_assets(dlt_source=films(), dataset_name=dataset)
         def cinema(context: dg.AssetExecutionContext, qdrant: QdrantResource):
             yield from qdrant.run(context, write_disposition="append")
 
         for _ in range(2):
             run(cinema, resource)
-        assert ids(target, f"{dataset}_films") == [1, 1, 2, 2]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 1, 2, 2]
 
-    def test_an_op_loads_too(self, resource, target: Target, dataset):
+    def test_an_op_loads_too(self, resource, qdrant_target: Target, dataset):
         @dg.op(out=dg.Out(dg.Nothing))
         def load(context: dg.OpExecutionContext, qdrant: QdrantResource):
             yield from qdrant.run(context, dlt_source=films(), dataset_name=dataset)
@@ -356,7 +362,7 @@ class TestRuns:
         result = loading.execute_in_process(resources={"qdrant": resource})
         [event] = [e for e in result.all_events if e.is_step_materialization]
         assert event.asset_key == dg.AssetKey([dataset, "films"])
-        assert ids(target, f"{dataset}_films") == [1, 2]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
     def test_an_asset_that_is_not_ours_has_to_say_what_to_load(self, resource, dataset):
         @dg.asset
@@ -366,14 +372,14 @@ class TestRuns:
         with pytest.raises(dg.DagsterInvariantViolationError, match="Give it a `dlt_source`"):
             run(other, resource)
 
-    def test_a_translator_of_dagster_dlt_works(self, resource, target: Target, dataset):
+    def test_a_translator_of_dagster_dlt_works(self, resource, qdrant_target: Target, dataset):
         assets = build_qdrant_assets(
             dlt_source=films(), dataset_name=dataset, dagster_dlt_translator=DagsterDltTranslator()
         )
         [spec] = assets.specs
         assert spec.kinds == {"dlt", "qdrant"}
         assert run(assets, resource).success
-        assert ids(target, f"{dataset}_films") == [1, 2]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
     def test_a_translator_with_dagster_dlts_former_methods_works(self, resource, dataset):
         class Old(DagsterDltTranslator):
@@ -396,13 +402,15 @@ class TestFailures:
         [failure] = [event for event in result.all_events if event.is_step_failure]
         assert "no key, so its rows cannot be told apart" in failure.step_failure_data.error.message
 
-    def test_an_unknown_model_is_refused_before_the_source_is_read(self, target: Target, dataset):
+    def test_an_unknown_model_is_refused_before_the_source_is_read(
+        self, qdrant_target: Target, dataset
+    ):
         def rows():
             raise AssertionError("the source was read")
             yield
 
         assets = build_qdrant_assets(dlt_source=films(rows), dataset_name=dataset)
-        unknown = QdrantResource(**target.options, model="no/such-model")
+        unknown = QdrantResource(**qdrant_target.options, model="no/such-model")
         result = run(assets, unknown, raise_on_error=False)
         [failure] = [event for event in result.all_events if event.is_step_failure]
         assert "which fastembed does not know" in failure.step_failure_data.error.message
@@ -467,5 +475,7 @@ def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         result = dg.execute_job(dg.reconstructable(two_multi_assets.job), instance=instance)
         assert result.success
-    target = Target("path", {"path": path})
-    assert ids(target, "shared_films") == ids(target, "shared_books") == list(range(20))
+    qdrant_target = Target("path", {"path": path})
+    assert (
+        ids(qdrant_target, "shared_films") == ids(qdrant_target, "shared_books") == list(range(20))
+    )

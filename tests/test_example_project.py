@@ -263,11 +263,11 @@ def test_processes_that_make_the_model_folder_at_once_do_not_meet(tmp_path, data
     model = module("model")
     copy = model.shutil.copyfile
 
-    def copy_slowly(source, target):
+    def copy_slowly(source, qdrant_target):
         # Meanwhile another process is done.
         monkeypatch.setattr(model.shutil, "copyfile", copy)
         model.model_folder(tmp_path)
-        return copy(source, target)
+        return copy(source, qdrant_target)
 
     monkeypatch.setattr(model, "shutil", SimpleNamespace(copyfile=copy_slowly))
     assert len(list(model.model_folder(tmp_path).iterdir())) == 5

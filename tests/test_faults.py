@@ -81,14 +81,14 @@ def server(the_server: ServerProcess) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(params=["rest", "grpc"])
-def target(request: pytest.FixtureRequest, server: ServerProcess) -> Target:
+def qdrant_target(request: pytest.FixtureRequest, server: ServerProcess) -> Target:
     return target_of(server, request.param)
 
 
-def operations(server: ServerProcess, target: Target) -> dict[str, int]:
+def operations(server: ServerProcess, qdrant_target: Target) -> dict[str, int]:
     """How many requests of each kind came by a target's protocol."""
     counts = server.counts()["operations"]
-    return {name: by_protocol[target.kind] for name, by_protocol in counts.items()}
+    return {name: by_protocol[qdrant_target.kind] for name, by_protocol in counts.items()}
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def over(*kinds: str) -> pytest.MarkDecorator:
     """The protocols of a test that does not need both."""
-    return pytest.mark.parametrize("target", kinds, indirect=True)
+    return pytest.mark.parametrize("qdrant_target", kinds, indirect=True)
 
 
 # A load takes a second or two, most of it for its collections: not all six combinations.
 each_disposition = pytest.mark.parametrize(
-    ("target", "disposition"),
+    ("qdrant_target", "disposition"),
     [("rest", "append"), ("grpc", "merge"), ("rest", "replace")],
-    indirect=["target"],
+    indirect=["qdrant_target"],
 )
 
 
@@ -115,8 +115,10 @@ def with_options(**options: Any) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def resource(target: Target, model: dict[str, Any], options: dict[str, Any]) -> QdrantResource:
-    return QdrantResource(**target.options, **model, **options)
+def resource(
+    qdrant_target: Target, model: dict[str, Any], options: dict[str, Any]
+) -> QdrantResource:
+    return QdrantResource(**qdrant_target.options, **model, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -159,12 +161,12 @@ def failure(load: Load, data: Any, **options: Any) -> QdrantError:
 
 
 @pytest.fixture
-def holds(target: Target, server: ServerProcess, dataset: str, embedder: Any) -> Any:
+def holds(qdrant_target: Target, server: ServerProcess, dataset: str, embedder: Any) -> Any:
     """Asserts that the collection has exactly some rows, each with the vector of its text."""
 
     def holds(rows: list[dict[str, Any]]) -> None:
         server.clear_faults()
-        points = target.points(f"{dataset}_films", vectors=True)
+        points = qdrant_target.points(f"{dataset}_films", vectors=True)
         found = [
             {k: v for k, v in point.payload.items() if not k.startswith("_dlt")} for point in points
         ]
@@ -184,7 +186,7 @@ def starts_again(server: ServerProcess) -> threading.Thread:
             time.sleep(0.02)
         server.start()
 
-    thread = threading.Thread(target=wait_and_start)
+    thread = threading.Thread(qdrant_target=wait_and_start)
     thread.start()
     return thread
 
@@ -193,7 +195,7 @@ def starts_again(server: ServerProcess) -> threading.Thread:
 
 
 @with_options(upload_max_retries=1)
-def test_a_server_that_is_down_is_named_with_its_remedy(load: Load, server, target, holds):
+def test_a_server_that_is_down_is_named_with_its_remedy(load: Load, server, qdrant_target, holds):
     server.stop()
     error = failure(load, films())
     assert isinstance(error, QdrantTransientError)
@@ -207,7 +209,7 @@ def test_a_server_that_is_down_is_named_with_its_remedy(load: Load, server, targ
 @with_options(upload_max_retries=6)
 @each_disposition
 def test_a_server_that_dies_and_comes_back_is_waited_for(
-    load: Load, server, target, holds, disposition, caplog
+    load: Load, server, qdrant_target, holds, disposition, caplog
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2)
     thread = starts_again(server)
@@ -221,7 +223,7 @@ def test_a_server_that_dies_and_comes_back_is_waited_for(
 @with_options(upload_max_retries=1)
 @each_disposition
 def test_a_load_that_a_dead_server_ended_is_finished_by_the_next_run(
-    load: Load, server, target, holds, disposition
+    load: Load, server, qdrant_target, holds, disposition
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2, when="after")
     error = failure(load, films(disposition=disposition))
@@ -234,10 +236,12 @@ def test_a_load_that_a_dead_server_ended_is_finished_by_the_next_run(
 
 @with_options(upload_max_retries=1)
 @pytest.mark.parametrize(
-    ("target", "disposition"), [("grpc", "merge"), ("rest", "replace")], indirect=["target"]
+    ("qdrant_target", "disposition"),
+    [("grpc", "merge"), ("rest", "replace")],
+    indirect=["qdrant_target"],
 )
 def test_a_load_that_failed_on_one_machine_is_finished_by_another(
-    load: Load, server, target, holds, disposition
+    load: Load, server, qdrant_target, holds, disposition
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2, when="after")
     failure(load, films(disposition=disposition), machine="one")
@@ -249,7 +253,7 @@ def test_a_load_that_failed_on_one_machine_is_finished_by_another(
 # -- a server that is busy ------------------------------------------------------------------------
 
 
-def test_a_server_that_asks_for_time_gets_it(load: Load, server, target, holds, caplog):
+def test_a_server_that_asks_for_time_gets_it(load: Load, server, qdrant_target, holds, caplog):
     server.fault("answer", status=429, retry_after=1, operation="upsert", after=1, times=1)
     server.fault("answer", status=429, operation="upsert", after=4, times=1)
     load(films())
@@ -263,7 +267,7 @@ def test_a_server_that_asks_for_time_gets_it(load: Load, server, target, holds, 
 
 @no_waits
 def test_a_storm_that_outlasts_all_retries_ends_the_load_until_it_is_over(
-    load: Load, server, target, holds
+    load: Load, server, qdrant_target, holds
 ):
     server.fault("answer", status=429, retry_after=1, operation="upsert", collection=".*_films")
     error = failure(load, films())
@@ -275,7 +279,9 @@ def test_a_storm_that_outlasts_all_retries_ends_the_load_until_it_is_over(
 
 
 @no_waits
-def test_one_failure_in_every_five_requests_is_not_noticed(load: Load, server, target, holds):
+def test_one_failure_in_every_five_requests_is_not_noticed(
+    load: Load, server, qdrant_target, holds
+):
     server.fault("answer", status=500, every=5)
     for rows in (ROWS, CHANGED):
         load(films(rows))
@@ -286,7 +292,7 @@ def test_one_failure_in_every_five_requests_is_not_noticed(load: Load, server, t
 @no_waits
 @over("rest")
 @with_options(timeout=1)
-def test_an_answer_that_comes_too_late_is_asked_for_again(load: Load, server, target, holds):
+def test_an_answer_that_comes_too_late_is_asked_for_again(load: Load, server, qdrant_target, holds):
     slow = {"operation": "upsert", "collection": ".*_films", "seconds": 1.5}
     server.fault("delay", times=1, **slow)
     load(films(disposition="append"))
@@ -295,7 +301,7 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(load: Load, server, ta
 
 @no_waits
 @with_options(timeout=1, upload_max_retries=0)
-def test_a_server_that_is_always_too_slow_is_said_to_be(load: Load, server, target, holds):
+def test_a_server_that_is_always_too_slow_is_said_to_be(load: Load, server, qdrant_target, holds):
     server.fault("delay", operation="upsert", collection=".*_films", seconds=1.5, times=10)
     error = failure(load, films())
     assert isinstance(error, QdrantTransientError)
@@ -311,7 +317,7 @@ def test_a_server_that_is_always_too_slow_is_said_to_be(load: Load, server, targ
 @no_waits
 @each_disposition
 def test_a_write_whose_answer_got_lost_doubles_nothing(
-    load: Load, server, target, holds, disposition
+    load: Load, server, qdrant_target, holds, disposition
 ):
     server.fault("cut", when="after", access="write", every=2)
     for rows in (ROWS, CHANGED):
@@ -333,9 +339,9 @@ def test_a_write_whose_answer_got_lost_doubles_nothing(
     ids=["wrong", "none", "read-only"],
 )
 def test_a_key_that_may_not_write_is_refused_at_once(
-    server, target, model, dataset, tmp_path, key, words
+    server, qdrant_target, model, dataset, tmp_path, key, words
 ):
-    resource = QdrantResource(**target_of(server, target.kind, key).options, **model)
+    resource = QdrantResource(**target_of(server, qdrant_target.kind, key).options, **model)
 
     def load(data):
         pipeline = dlt.pipeline(
@@ -351,21 +357,21 @@ def test_a_key_that_may_not_write_is_refused_at_once(
     assert f"Qdrant at {server.url} {words}" in str(error)
     assert "Set `api_key` to a key that may write." in str(error)
     assert "a-wrong-key" not in str(error)
-    assert not {name for name in target.collections() if name.startswith(dataset)}
-    assert all(number <= 2 for number in operations(server, target).values())
+    assert not {name for name in qdrant_target.collections() if name.startswith(dataset)}
+    assert all(number <= 2 for number in operations(server, qdrant_target).values())
 
 
 @pytest.mark.parametrize(
-    ("target", "answer"),
+    ("qdrant_target", "answer"),
     [
         ("rest", {"status": 507}),
         ("grpc", {"status": 507}),
         ("rest", {"status": 500, "message": "Service internal error: No space left on device"}),
     ],
     ids=["rest-507", "grpc-507", "rest-500"],
-    indirect=["target"],
+    indirect=["qdrant_target"],
 )
-def test_a_full_disk_ends_the_load_at_once(load: Load, server, target, holds, answer):
+def test_a_full_disk_ends_the_load_at_once(load: Load, server, qdrant_target, holds, answer):
     load(films())
     server.fault("answer", operation="upsert", collection=".*_films", **answer)
     error = failure(load, films(CHANGED))
@@ -379,7 +385,7 @@ def test_a_full_disk_ends_the_load_at_once(load: Load, server, target, holds, an
 
 
 @pytest.fixture
-def deleted_under_way(server: ServerProcess, target: Target, dataset: str) -> Iterator[None]:
+def deleted_under_way(server: ServerProcess, qdrant_target: Target, dataset: str) -> Iterator[None]:
     """Deletes the collection as soon as something is in it."""
     upserts = {"operation": "upsert", "collection": ".*_films"}
     server.fault("delay", **upserts, after=1, seconds=0.5, times=1)
@@ -387,10 +393,10 @@ def deleted_under_way(server: ServerProcess, target: Target, dataset: str) -> It
     def delete() -> None:
         while not any(fault["struck"] for fault in server.faults()):
             time.sleep(0.02)
-        with QdrantResource(**target.options).get_client() as client:
+        with QdrantResource(**qdrant_target.options).get_client() as client:
             client.delete_collection(f"{dataset}_films")
 
-    thread = threading.Thread(target=delete)
+    thread = threading.Thread(qdrant_target=delete)
     thread.start()
     yield
     thread.join()
@@ -398,7 +404,7 @@ def deleted_under_way(server: ServerProcess, target: Target, dataset: str) -> It
 
 @pytest.mark.usefixtures("deleted_under_way")
 def test_a_collection_that_is_deleted_under_way_is_created_anew(
-    load: Load, target, dataset, holds, monkeypatch
+    load: Load, qdrant_target, dataset, holds, monkeypatch
 ):
     monkeypatch.delenv("LOAD__RAISE_ON_MAX_RETRIES")
     load(films())
@@ -407,7 +413,9 @@ def test_a_collection_that_is_deleted_under_way_is_created_anew(
 
 @over("rest")
 @pytest.mark.usefixtures("deleted_under_way")
-def test_a_collection_that_is_deleted_under_way_is_said_to_be(load: Load, target, dataset, holds):
+def test_a_collection_that_is_deleted_under_way_is_said_to_be(
+    load: Load, qdrant_target, dataset, holds
+):
     error = failure(load, films())
     assert isinstance(error, QdrantTransientError)
     assert f"Collection `{dataset}_films` was deleted while table `films`" in str(error)
@@ -426,25 +434,27 @@ def narrow_server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
 def test_a_request_over_the_servers_limit_is_split(narrow_server, kind, model, dataset, load_into):
-    target = target_of(narrow_server, kind)
+    qdrant_target = target_of(narrow_server, kind)
     narrow_server.reset_counts()
-    load_into(target, films(), upload_batch_size=64)
-    assert sorted(row["id"] for row in target.rows(f"{dataset}_films")) == list(range(20))
-    assert operations(narrow_server, target)["upsert"] > 4  # one for each table if it were whole
+    load_into(qdrant_target, films(), upload_batch_size=64)
+    assert sorted(row["id"] for row in qdrant_target.rows(f"{dataset}_films")) == list(range(20))
+    assert (
+        operations(narrow_server, qdrant_target)["upsert"] > 4
+    )  # one for each table if it were whole
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
 def test_a_row_over_the_servers_limit_is_shown(narrow_server, kind, dataset, load_into):
-    target = target_of(narrow_server, kind)
+    qdrant_target = target_of(narrow_server, kind)
     rows = [*ROWS[:3], {"id": 99, "title": "Shoah", "script": "word " * 20_000}]
-    error = failure(lambda data: load_into(target, data), films(rows))
+    error = failure(lambda data: load_into(qdrant_target, data), films(rows))
     assert isinstance(error, QdrantTerminalError)
     assert "A row of table `films` has 100," in str(error)
     assert "'title': 'Shoah'" in str(error)
     assert "Shorten it, or raise the server's limit." in str(error)
     assert len(str(error)) < 1000
-    load_into(target, films(ROWS[:3]), machine="two")
-    assert len(target.rows(f"{dataset}_films")) == 3
+    load_into(qdrant_target, films(ROWS[:3]), machine="two")
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 3
 
 
 @pytest.fixture
@@ -452,11 +462,16 @@ def load_into(model: dict[str, Any], dataset: str, tmp_path: Path) -> Any:
     """Load into a server that is not the module's."""
 
     def load_into(
-        target: Target, data: Any, *, name: str = "films", machine: str = "here", **options: Any
+        qdrant_target: Target,
+        data: Any,
+        *,
+        name: str = "films",
+        machine: str = "here",
+        **options: Any,
     ) -> Any:
         pipeline = dlt.pipeline(
             name,
-            destination=QdrantResource(**target.options, **model, **options).destination(),
+            destination=QdrantResource(**qdrant_target.options, **model, **options).destination(),
             dataset_name=dataset,
             pipelines_dir=str(tmp_path / machine),
         )
@@ -470,33 +485,33 @@ def load_into(model: dict[str, Any], dataset: str, tmp_path: Path) -> Any:
 
 
 def test_two_runs_may_create_the_same_collections_at_the_same_moment(
-    server, target, load_into, holds
+    server, qdrant_target, load_into, holds
 ):
     server.fault("delay", operation="create_collection", seconds=0.3)
     errors: list[BaseException] = []
 
     def run(name: str, rows: Any) -> None:
         try:
-            load_into(target, films(rows), name=name)
+            load_into(qdrant_target, films(rows), name=name)
         except BaseException as error:
             errors.append(error)
 
     threads = [
-        threading.Thread(target=run, args=("one", ROWS[:12])),
-        threading.Thread(target=run, args=("two", ROWS[8:])),
+        threading.Thread(qdrant_target=run, args=("one", ROWS[:12])),
+        threading.Thread(qdrant_target=run, args=("two", ROWS[8:])),
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
-    assert operations(server, target)["create_collection"] > 4
+    assert operations(server, qdrant_target)["create_collection"] > 4
     holds(ROWS)
 
 
 @with_options(upload_parallelism=4)
 def test_uploads_run_in_parallel_and_over_the_protocol_that_was_asked_for(
-    load: Load, server, target, holds
+    load: Load, server, qdrant_target, holds
 ):
     server.fault("delay", operation="upsert", seconds=0.2)
     load(films())
@@ -508,7 +523,7 @@ def test_uploads_run_in_parallel_and_over_the_protocol_that_was_asked_for(
         for protocol, number in by_protocol.items()
         if number and operation != "root"  # the client asks for the version by REST
     }
-    assert used == {target.kind}
+    assert used == {qdrant_target.kind}
     holds(ROWS)
 
 
@@ -522,19 +537,19 @@ def strict_server() -> Iterator[ServerProcess]:
 
 
 def test_a_strict_server_lets_every_step_through(strict_server, dataset, model, tmp_path):
-    target = target_of(strict_server, "rest")
+    qdrant_target = target_of(strict_server, "rest")
 
     def load(data: Any, machine: str, **options: Any) -> None:
         pipeline = dlt.pipeline(
             "films",
-            destination=QdrantResource(**target.options, **model).destination(),
+            destination=QdrantResource(**qdrant_target.options, **model).destination(),
             dataset_name=dataset,
             pipelines_dir=str(tmp_path / machine),
         )
         pipeline.run(data, **options)
 
     def ids(table: str) -> list[int]:
-        return sorted(row["id"] for row in target.rows(f"{dataset}_{table}"))
+        return sorted(row["id"] for row in qdrant_target.rows(f"{dataset}_{table}"))
 
     @dlt.resource(name="added", primary_key="id")
     def added(upto: int, since=dlt.sources.incremental("id", initial_value=0)):
@@ -551,7 +566,7 @@ def test_a_strict_server_lets_every_step_through(strict_server, dataset, model, 
     rows = [{"id": 0, "gone": True}, {"id": 1, "title": "changed", "tags": ["a"]}, {"id": 9}]
     load(qdrant_adapter(dlt.resource(rows, columns=columns, **merged), embed="title"), "two")
     assert ids("merged") == [1, 2, 9]
-    assert [r["value"] for r in target.rows(f"{dataset}_merged__tags")].count("b") == 1
+    assert [r["value"] for r in qdrant_target.rows(f"{dataset}_merged__tags")].count("b") == 1
 
     for first in (0, 10):
         load(films([{"id": n, "title": "a film"} for n in (first, 10)], "replace"), "one")
@@ -592,7 +607,7 @@ def materialize(resource: QdrantResource, dataset: str, disposition: str) -> Any
 )
 @pytest.mark.parametrize("disposition", ["append", "replace"])
 def test_a_run_after_one_that_failed_leaves_no_row_twice(
-    resource, server, target, dataset, holds, disposition, status, words
+    resource, server, qdrant_target, dataset, holds, disposition, status, words
 ):
     server.fault("answer", status=status, operation="upsert", collection=".*_films", after=2)
     result = materialize(resource, dataset, disposition)
@@ -609,7 +624,7 @@ def test_a_run_after_one_that_failed_leaves_no_row_twice(
 @no_waits
 @over("rest")
 def test_a_run_that_cannot_take_back_what_it_appended_says_what_is_left(
-    resource, server, target, dataset, holds, caplog
+    resource, server, qdrant_target, dataset, holds, caplog
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2)
     assert not materialize(resource, dataset, "append").success
@@ -620,5 +635,5 @@ def test_a_run_that_cannot_take_back_what_it_appended_says_what_is_left(
     }
     assert "could not be taken back" in message
     server.start()
-    left = {point.payload["_dlt_load_id"] for point in target.points(f"{dataset}_films")}
+    left = {point.payload["_dlt_load_id"] for point in qdrant_target.points(f"{dataset}_films")}
     assert [load_id for load_id in left if f"`_dlt_load_id` is '{load_id}'" in message]

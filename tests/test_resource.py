@@ -97,18 +97,18 @@ def test_a_field_wins_over_dlts_configuration(monkeypatch):
     assert config.connection.url == "http://mine.example:6333"
 
 
-def test_the_client_is_closed_at_the_end_also_of_a_failure(target: Target):
-    resource = QdrantResource(**target.options)
+def test_the_client_is_closed_at_the_end_also_of_a_failure(qdrant_target: Target):
+    resource = QdrantResource(**qdrant_target.options)
     with pytest.raises(ZeroDivisionError), resource.get_client() as client:
         client.get_collections()
         _ = 1 / 0
-    if target.kind == "rest":
+    if qdrant_target.kind == "rest":
         with pytest.raises(Exception, match="client has been closed"):
             client.get_collections()
-    if target.kind == "path":
+    if qdrant_target.kind == "path":
         from qdrant_client import QdrantClient
 
-        QdrantClient(path=target.options["path"]).close()
+        QdrantClient(path=qdrant_target.options["path"]).close()
 
 
 def test_location_and_path_together_are_refused():
@@ -156,7 +156,7 @@ def test_a_literal_key_warns_and_an_environment_variable_does_not(monkeypatch):
         ).get_repository_def()
 
 
-def test_it_works_in_assets_ops_and_sensors(target: Target):
+def test_it_works_in_assets_ops_and_sensors(qdrant_target: Target):
     @dg.op
     def count(qdrant: QdrantResource) -> int:
         with qdrant.get_client() as client:
@@ -171,14 +171,14 @@ def test_it_works_in_assets_ops_and_sensors(target: Target):
         with qdrant.get_client() as client:
             yield dg.SkipReason(f"{len(client.get_collections().collections)} collections")
 
-    resources = {"qdrant": QdrantResource(**target.options)}
+    resources = {"qdrant": QdrantResource(**qdrant_target.options)}
     assert dg.materialize([collections], resources=resources).success
     assert counting.execute_in_process(resources=resources).success
     context = dg.build_sensor_context(resources=resources)
     assert "collections" in watch.evaluate_tick(context).skip_message
 
 
-def test_its_destination_serves_pipelines_of_ones_own(resource, dataset, target, tmp_path):
+def test_its_destination_serves_pipelines_of_ones_own(resource, dataset, qdrant_target, tmp_path):
     pipeline = dlt.pipeline(
         "own",
         destination=resource.destination(),
@@ -186,4 +186,4 @@ def test_its_destination_serves_pipelines_of_ones_own(resource, dataset, target,
         pipelines_dir=str(tmp_path),
     )
     pipeline.run(dlt.resource([{"title": "Moon"}], name="films"))
-    assert target.rows(f"{dataset}_films") == [{"title": "Moon"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon"}]

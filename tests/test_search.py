@@ -50,17 +50,19 @@ def test_names_are_normalized_as_dlt_does(resource: QdrantResource, dataset):
 
 @pytest.mark.usefixtures("films")
 def test_the_collections_model_is_used_whatever_is_configured(
-    resource: QdrantResource, target: Target, dataset
+    resource: QdrantResource, qdrant_target: Target, dataset
 ):
-    other = QdrantResource(**target.options, model="BAAI/bge-small-en", local_files_only=True)
+    other = QdrantResource(
+        **qdrant_target.options, model="BAAI/bge-small-en", local_files_only=True
+    )
     with pytest.raises(QdrantTerminalError, match="all-MiniLM-L6-v2' could not be loaded"):
         other.search(dataset, "films", "androids")
 
 
 def test_without_a_dataset_the_table_names_the_collection(
-    resource: QdrantResource, load: Load, target: Target, dataset
+    resource: QdrantResource, load: Load, qdrant_target: Target, dataset
 ):
-    target.need_root()
+    qdrant_target.need_root()
     load(qdrant_adapter(dlt.resource(FILMS, name=dataset), embed="title"), dataset_name=None)
     assert resource.search(None, dataset, "androids", limit=1)
 

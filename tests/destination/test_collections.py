@@ -13,7 +13,7 @@ from tests.targets import Target
 FILMS = [{"title": "Moon", "year": 2009, "tags": [{"name": "space"}, {"name": "clones"}]}]
 
 
-def test_the_tutorial_as_a_user_types_it(resource: QdrantResource, target: Target, tmp_path):
+def test_the_tutorial_as_a_user_types_it(resource: QdrantResource, qdrant_target: Target, tmp_path):
     movies = [{"title": "Blade Runner", "year": 1982}, {"title": "Her", "year": 2013}]
     pipeline = dlt.pipeline(
         pipeline_name="movies",
@@ -22,59 +22,59 @@ def test_the_tutorial_as_a_user_types_it(resource: QdrantResource, target: Targe
         pipelines_dir=str(tmp_path),
     )
     pipeline.run(qdrant_adapter(movies, embed="title"), table_name="movies")
-    assert sorted(row["title"] for row in target.rows("movies_dataset_movies")) == [
+    assert sorted(row["title"] for row in qdrant_target.rows("movies_dataset_movies")) == [
         "Blade Runner",
         "Her",
     ]
-    target.clean_up("movies_dataset")
+    qdrant_target.clean_up("movies_dataset")
 
 
 @pytest.mark.parametrize("adapter", [qdrant_adapter, dlt_qdrant_adapter])
-def test_both_adapters_load_alike(load: Load, target: Target, dataset, adapter):
+def test_both_adapters_load_alike(load: Load, qdrant_target: Target, dataset, adapter):
     load(adapter(dlt.resource(FILMS, name="films"), embed=["title", "year"]))
-    [point] = target.points(f"{dataset}_films", vectors=True)
+    [point] = qdrant_target.points(f"{dataset}_films", vectors=True)
     assert list(point.vector) == ["fast-all-minilm-l6-v2"]
     assert len(point.vector["fast-all-minilm-l6-v2"]) == 384
 
 
-def test_plain_data_lands_in_a_collection_named_content(load: Load, target: Target, dataset):
+def test_plain_data_lands_in_a_collection_named_content(load: Load, qdrant_target: Target, dataset):
     load(qdrant_adapter([{"title": "Moon"}], embed="title"))
-    assert target.rows(f"{dataset}_content") == [{"title": "Moon"}]
+    assert qdrant_target.rows(f"{dataset}_content") == [{"title": "Moon"}]
 
 
-def test_lists_become_collections_of_their_own(load: Load, target: Target, dataset):
+def test_lists_become_collections_of_their_own(load: Load, qdrant_target: Target, dataset):
     load(qdrant_adapter(dlt.resource(FILMS, name="films"), embed="title"))
-    tags = target.points(f"{dataset}_films__tags")
+    tags = qdrant_target.points(f"{dataset}_films__tags")
     assert sorted(point.payload["name"] for point in tags) == ["clones", "space"]
-    [film] = target.points(f"{dataset}_films")
+    [film] = qdrant_target.points(f"{dataset}_films")
     assert {point.payload["_dlt_parent_id"] for point in tags} == {film.payload["_dlt_id"]}
 
 
 def test_a_resource_that_is_not_wrapped_gets_a_collection_without_vectors(
-    load: Load, target: Target, dataset
+    load: Load, qdrant_target: Target, dataset
 ):
     load(dlt.resource(FILMS, name="films"))
-    with QdrantResource(**target.options).get_client() as client:
+    with QdrantResource(**qdrant_target.options).get_client() as client:
         assert vector_params(client.get_collection(f"{dataset}_films")) == {}
-    assert target.rows(f"{dataset}_films") == [{"title": "Moon", "year": 2009}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon", "year": 2009}]
 
 
-def test_names_are_normalized_by_dlt(load: Load, target: Target, dataset):
+def test_names_are_normalized_by_dlt(load: Load, qdrant_target: Target, dataset):
     load(qdrant_adapter(dlt.resource([{"The Title": "Moon"}], name="My Films"), embed="The Title"))
-    [point] = target.points(f"{dataset}_my_films", vectors=True)
+    [point] = qdrant_target.points(f"{dataset}_my_films", vectors=True)
     assert point.payload["the_title"] == "Moon"
     assert point.vector
 
 
-def test_the_separator_can_be_chosen(target: Target, model, dataset, tmp_path):
-    resource = QdrantResource(**target.options, **model, dataset_separator="-")
+def test_the_separator_can_be_chosen(qdrant_target: Target, model, dataset, tmp_path):
+    resource = QdrantResource(**qdrant_target.options, **model, dataset_separator="-")
     dlt.pipeline(
         "films",
         destination=resource.destination(),
         dataset_name=dataset,
         pipelines_dir=str(tmp_path),
     ).run(dlt.resource(FILMS, name="films"))
-    assert f"{dataset}-films" in target.collections()
+    assert f"{dataset}-films" in qdrant_target.collections()
 
 
 def test_two_datasets_whose_names_meet_are_told_apart(load: Load, dataset):
@@ -87,12 +87,14 @@ def test_two_datasets_whose_names_meet_are_told_apart(load: Load, dataset):
         )
 
 
-def test_dropping_a_dataset_leaves_others_with_similar_names(load: Load, target: Target, dataset):
+def test_dropping_a_dataset_leaves_others_with_similar_names(
+    load: Load, qdrant_target: Target, dataset
+):
     pipeline = load(dlt.resource(FILMS, name="films"))
     load(dlt.resource(FILMS, name="films"), dataset_name=f"{dataset}_archive", name="archive")
     with pipeline.destination_client() as client:
         client.drop_storage()
-    left = {name for name in target.collections() if name.startswith(dataset)}
+    left = {name for name in qdrant_target.collections() if name.startswith(dataset)}
     assert left == {
         f"{dataset}_archive_{table}"
         for table in (
@@ -106,7 +108,7 @@ def test_dropping_a_dataset_leaves_others_with_similar_names(load: Load, target:
 
 
 @pytest.mark.parametrize("refresh", ["drop_sources", "drop_resources", "drop_data"])
-def test_refresh_begins_anew(load: Load, target: Target, dataset, refresh):
+def test_refresh_begins_anew(load: Load, qdrant_target: Target, dataset, refresh):
     load(dlt.resource([{"title": "Moon"}], name="films"))
     load(dlt.resource([{"title": "Her"}], name="films"), refresh=refresh)
-    assert target.rows(f"{dataset}_films") == [{"title": "Her"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Her"}]

@@ -68,12 +68,12 @@ SCENARIOS: dict[str, list[Callable[[], Any]]] = {
 Points = dict[tuple[str, str], tuple[dict[str, Any], dict[str, list[float]]]]
 
 
-def points_of(target: Target, dataset: str) -> Points:
+def points_of(qdrant_target: Target, dataset: str) -> Points:
     """All points by collection and id: their payloads and vectors."""
     found: Points = {}
-    for collection in sorted(target.collections()):
+    for collection in sorted(qdrant_target.collections()):
         if collection.startswith(dataset) and not collection.startswith(f"{dataset}__dlt"):
-            for point in target.points(collection, vectors=True):
+            for point in qdrant_target.points(collection, vectors=True):
                 payload = {k: v for k, v in point.payload.items() if k != "_dlt_load_id"}
                 found[collection, str(point.id)] = payload, dict(point.vector or {})
     return found
@@ -83,17 +83,17 @@ def points_of(target: Target, dataset: str) -> Points:
 def test_every_qdrant_holds_the_same_points(scenario, dataset, model, tmp_path: Path):
     by_kind: dict[str, Points] = {}
     for maker in (memory, path, rest, grpc):
-        with maker(tmp_path) as target:
+        with maker(tmp_path) as qdrant_target:
             for resource in SCENARIOS[scenario]:
                 pipeline = dlt.pipeline(
                     "films",
-                    destination=QdrantResource(**target.options, **model).destination(),
+                    destination=QdrantResource(**qdrant_target.options, **model).destination(),
                     dataset_name=dataset,
-                    pipelines_dir=str(tmp_path / target.kind),
+                    pipelines_dir=str(tmp_path / qdrant_target.kind),
                 )
                 pipeline.run(resource())
-            by_kind[target.kind] = points_of(target, dataset)
-            target.clean_up(dataset)  # REST and gRPC lead to the same server
+            by_kind[qdrant_target.kind] = points_of(qdrant_target, dataset)
+            qdrant_target.clean_up(dataset)  # REST and gRPC lead to the same server
     expected = by_kind.pop("memory")
     assert len(expected) >= 3
     for kind, points in by_kind.items():

@@ -69,18 +69,18 @@ KEPT = {
 
 
 @pytest.fixture(params=[memory, rest, grpc])
-def target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Any:
-    with request.param(tmp_path) as target:
-        yield target
-        target.clean_up(dataset)
+def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Any:
+    with request.param(tmp_path) as qdrant_target:
+        yield qdrant_target
+        qdrant_target.clean_up(dataset)
 
 
-def test_values_are_kept_or_left_out(load: Load, target: Target, dataset):
+def test_values_are_kept_or_left_out(load: Load, qdrant_target: Target, dataset):
     rows = [
         {"title": name, f"v{n}": value} for n, (name, (value, _)) in enumerate(KEPT.items())
     ]  # a column each, so that they have a type each
     load(films(rows))
-    found = {row["title"]: row for row in target.rows(f"{dataset}_films")}
+    found = {row["title"]: row for row in qdrant_target.rows(f"{dataset}_films")}
     assert {name: found[name].get(f"v{n}") for n, name in enumerate(KEPT)} == {
         name: kept for name, (_, kept) in KEPT.items()
     }
@@ -91,7 +91,7 @@ def test_values_are_kept_or_left_out(load: Load, target: Target, dataset):
     [2**64, -(10**30), "lone \ud800", ["x", {"y": "\udfff"}], {1, 2}, timedelta(1), 1j, object()],
     ids=["huge", "negative", "surrogate", "nested", "set", "duration", "complex", "object"],
 )
-@pytest.mark.parametrize("target", [memory], indirect=True)
+@pytest.mark.parametrize("qdrant_target", [memory], indirect=True)
 def test_a_value_that_json_cannot_hold_is_shown_with_its_row_and_column(load: Load, value):
     message = refusal(load, films([{"id": 1}, {"id": 2, "odd": value, "title": "Moon"}]))
     assert message.startswith(
@@ -106,7 +106,7 @@ def test_a_name_that_json_cannot_hold_is_shown(load: Load):
     assert "Row 1 of resource `films` has a value in `odd \\ud800`" in message
 
 
-@pytest.mark.parametrize("target", [grpc], indirect=True)
+@pytest.mark.parametrize("qdrant_target", [grpc], indirect=True)
 @pytest.mark.parametrize("hints", [{}, {"max_table_nesting": 0}], ids=["column", "nested"])
 def test_an_integer_that_grpc_cannot_carry_is_shown_with_its_row(load: Load, hints):
     rows = [{"title": "Moon", "n": {"m": number}} for number in (1, 2, 2**63, 4)]
@@ -116,40 +116,42 @@ def test_an_integer_that_grpc_cannot_carry_is_shown_with_its_row(load: Load, hin
     assert "as text" in message
 
 
-def test_nested_values_become_tables_or_stay_as_they_are(load: Load, target: Target, dataset):
+def test_nested_values_become_tables_or_stay_as_they_are(
+    load: Load, qdrant_target: Target, dataset
+):
     nested = {"a": [1, None, {"b": "c"}], "d": {"e": [[]]}}
     load(films([{"title": "Moon", "v": nested}], max_table_nesting=0))
-    [row] = target.rows(f"{dataset}_films")
+    [row] = qdrant_target.rows(f"{dataset}_films")
     assert row["v"] == nested
     load(films([{"title": "Moon", "v": nested}]), name="b", dataset_name=f"{dataset}_b")
-    rows = target.rows(f"{dataset}_b_films__v__a")
+    rows = qdrant_target.rows(f"{dataset}_b_films__v__a")
     assert sorted(map(str, rows)) == ["{'b': 'c'}", "{'value': 1}", "{}"]
 
 
 # -- names and keys -------------------------------------------------------------------------------
 
 
-def test_names_are_those_that_dlt_makes_of_them(load: Load, target: Target, dataset):
+def test_names_are_those_that_dlt_makes_of_them(load: Load, qdrant_target: Target, dataset):
     names = {"Title Case": "title_case", "a.b": "a_b", "a__b": "a__b", "1a": "_1a", "!!!": "x"}
     load(films([{"title": "Moon", name: name} for name in ["", *names]]))
     found = {
         key: value
-        for row in target.rows(f"{dataset}_films")
+        for row in qdrant_target.rows(f"{dataset}_films")
         for key, value in row.items()
         if key != "title"
     }
     assert found == {"_empty": ""} | {normalized: name for name, normalized in names.items()}
 
 
-def test_names_of_ours_in_a_row_are_not_mistaken(load: Load, target: Target, dataset):
+def test_names_of_ours_in_a_row_are_not_mistaken(load: Load, qdrant_target: Target, dataset):
     load(films([{"title": "Moon", "_dlt_embedding_hash": "x", "_dlt_row_hash": "y"}]))
-    [point] = target.points(f"{dataset}_films", vectors=True)
+    [point] = qdrant_target.points(f"{dataset}_films", vectors=True)
     assert point.vector
     assert point.payload["title"] == "Moon"
     assert {point.payload["_dlt_embedding_hash"], point.payload["_dlt_row_hash"]}.isdisjoint("xy")
 
 
-@pytest.mark.parametrize("target", [memory, grpc], indirect=True)
+@pytest.mark.parametrize("qdrant_target", [memory, grpc], indirect=True)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -166,11 +168,11 @@ def test_names_of_ours_in_a_row_are_not_mistaken(load: Load, target: Target, dat
     ],
     ids=lambda keys: type(keys[0]).__name__,
 )
-def test_keys_of_every_type_tell_rows_apart_and_find_them_again(load, target, dataset, keys):
+def test_keys_of_every_type_tell_rows_apart_and_find_them_again(load, qdrant_target, dataset, keys):
     hints = {"write_disposition": "merge", "primary_key": "key"}
     for title in ("Moon", "Her"):
         load(films([{"key": key, "title": title} for key in keys], **hints))
-    rows = target.rows(f"{dataset}_films")
+    rows = qdrant_target.rows(f"{dataset}_films")
     assert [row["title"] for row in rows] == ["Her"] * len(keys)
 
 
@@ -217,10 +219,12 @@ def unfit(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**64
 
 
-@pytest.mark.parametrize("target", [memory, rest], indirect=True)
-def test_any_row_is_loaded_whole_or_refused_in_words(target: Target, resource, tmp_path: Path):
+@pytest.mark.parametrize("qdrant_target", [memory, rest], indirect=True)
+def test_any_row_is_loaded_whole_or_refused_in_words(
+    qdrant_target: Target, resource, tmp_path: Path
+):
     @settings(
-        max_examples=25 if target.kind == "memory" else 6,
+        max_examples=25 if qdrant_target.kind == "memory" else 6,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -241,7 +245,7 @@ def test_any_row_is_loaded_whole_or_refused_in_words(target: Target, resource, t
             assert "of resource `films` has a value in " in refusal(pipeline.run, data)
         else:
             pipeline.run(data)
-            points = target.points(f"{name}_films", vectors=True)
+            points = qdrant_target.points(f"{name}_films", vectors=True)
             found = {point.payload["number_of_the_row"]: point for point in points}
             assert sorted(found) == list(range(len(rows)))
             for n, row in enumerate(rows):
@@ -249,6 +253,6 @@ def test_any_row_is_loaded_whole_or_refused_in_words(target: Target, resource, t
                 if isinstance(row.get("title"), str):
                     assert text == row["title"]
                 assert bool(found[n].vector) == bool(text and text.strip())
-            target.clean_up(name)
+            qdrant_target.clean_up(name)
 
     check()

@@ -35,43 +35,49 @@ def test_unchanged_rows_are_not_embedded_again(load: Load, disposition):
     assert (again.rows, again.embedded, again.reused, again.written) == (3, 0, 3, 0)
 
 
-def test_a_text_that_moves_to_another_row_keeps_its_vector(load: Load, target: Target, dataset):
+def test_a_text_that_moves_to_another_row_keeps_its_vector(
+    load: Load, qdrant_target: Target, dataset
+):
     load(films())
     moved = counts(load(films([*FILMS, {"id": 4, "title": "Moon"}])))
     assert (moved.texts, moved.embedded, moved.reused) == (0, 0, 4)
-    points = target.points(f"{dataset}_films", vectors=True)
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
     vectors = {point.payload["id"]: point.vector["fast-all-minilm-l6-v2"] for point in points}
     assert vectors[4] == pytest.approx(vectors[3], abs=1e-6)
 
 
-def test_a_changed_payload_keeps_its_vector(load: Load, target: Target, dataset):
+def test_a_changed_payload_keeps_its_vector(load: Load, qdrant_target: Target, dataset):
     load(films())
-    before = {p.payload["id"]: p.vector for p in target.points(f"{dataset}_films", vectors=True)}
+    before = {
+        p.payload["id"]: p.vector for p in qdrant_target.points(f"{dataset}_films", vectors=True)
+    }
     changed = counts(load(films([FILMS[0], FILMS[1] | {"year": 1}, FILMS[2]])))
     assert (changed.embedded, changed.payload_only, changed.unchanged) == (0, 1, 2)
-    points = target.points(f"{dataset}_films", vectors=True)
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
     assert {point.payload["id"]: point.vector for point in points} == before
     assert {point.payload["id"]: point.payload["year"] for point in points}[2] == 1
 
 
 def test_a_changed_text_is_embedded_and_its_vector_is_the_new_texts(
-    load: Load, target: Target, dataset, embedder
+    load: Load, qdrant_target: Target, dataset, embedder
 ):
     load(films())
     assert counts(load(films([FILMS[0] | {"title": "Arrival"}, *FILMS[1:]]))).embedded == 1
     [point] = [
         point
-        for point in target.points(f"{dataset}_films", vectors=True)
+        for point in qdrant_target.points(f"{dataset}_films", vectors=True)
         if point.payload["id"] == 1
     ]
     [vector] = point.vector.values()
     np.testing.assert_allclose(vector, embedder.embed(["Arrival"])[0], atol=1e-5)
 
 
-def test_a_row_that_loses_its_text_loses_its_vector(load: Load, target: Target, dataset):
+def test_a_row_that_loses_its_text_loses_its_vector(load: Load, qdrant_target: Target, dataset):
     load(films())
     load(films([{"id": 1, "year": 1982}, *FILMS[1:]]))
-    vectors = {p.payload["id"]: p.vector for p in target.points(f"{dataset}_films", vectors=True)}
+    vectors = {
+        p.payload["id"]: p.vector for p in qdrant_target.points(f"{dataset}_films", vectors=True)
+    }
     assert not vectors[1]
     assert vectors[2]
 
@@ -83,13 +89,15 @@ def test_equal_texts_are_embedded_once(load: Load):
 
 
 @pytest.mark.parametrize("disposition", ["merge", "replace"])
-def test_every_row_knows_the_load_that_brought_it(load: Load, target: Target, dataset, disposition):
+def test_every_row_knows_the_load_that_brought_it(
+    load: Load, qdrant_target: Target, dataset, disposition
+):
     pipeline = load(films(disposition=disposition))
     [first] = pipeline.last_trace.last_load_info.loads_ids
     pipeline = load(films([*FILMS[1:], FILMS[0] | {"year": 1}], disposition=disposition))
     [second] = pipeline.last_trace.last_load_info.loads_ids
     brought = {
-        p.payload["id"]: p.payload["_dlt_load_id"] for p in target.points(f"{dataset}_films")
+        p.payload["id"]: p.payload["_dlt_load_id"] for p in qdrant_target.points(f"{dataset}_films")
     }
     unchanged = first if disposition == "merge" else second  # a merge leaves it alone
     assert brought == {1: second, 2: unchanged, 3: unchanged}
@@ -111,7 +119,7 @@ def test_a_long_load_says_how_far_it_is(load: Load, monkeypatch, caplog):
     assert "films: 3 of 3 rows" in caplog.text
 
 
-def test_two_replaces_at_once_lose_no_row(load: Load, target: Target, dataset, monkeypatch):
+def test_two_replaces_at_once_lose_no_row(load: Load, qdrant_target: Target, dataset, monkeypatch):
     """The one that began first completes last, over rows that the other has written."""
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
@@ -127,23 +135,25 @@ def test_two_replaces_at_once_lose_no_row(load: Load, target: Target, dataset, m
     load(films(disposition="replace"))
     monkeypatch.setattr(QdrantJobClient, "complete_load", the_other_load_comes_between)
     load(films([{"id": 9, "title": "Solaris"}], disposition="replace"))
-    assert {row["id"] for row in target.rows(f"{dataset}_films")} >= {1, 2, 3}
+    assert {row["id"] for row in qdrant_target.rows(f"{dataset}_films")} >= {1, 2, 3}
 
 
-def test_loads_larger_than_a_window_are_loaded_whole(load: Load, target, dataset, monkeypatch):
+def test_loads_larger_than_a_window_are_loaded_whole(
+    load: Load, qdrant_target, dataset, monkeypatch
+):
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 7)
     rows = [{"id": number, "title": f"film {number % 11}"} for number in range(50)]
     load(films(rows))
     load(films([*rows, *rows], disposition="append"), name="other", dataset_name=f"{dataset}_b")
     load(films([*rows, *rows], disposition="replace"), name="third", dataset_name=f"{dataset}_c")
-    assert len(target.rows(f"{dataset}_films")) == 50
-    assert len(target.rows(f"{dataset}_b_films")) == 100
-    assert len(target.rows(f"{dataset}_c_films")) == 100
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 50
+    assert len(qdrant_target.rows(f"{dataset}_b_films")) == 100
+    assert len(qdrant_target.rows(f"{dataset}_c_films")) == 100
 
 
 @pytest.mark.parametrize("disposition", ["append", "merge", "replace", "replace again"])
 def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
-    load: Load, target: Target, dataset, monkeypatch, disposition
+    load: Load, qdrant_target: Target, dataset, monkeypatch, disposition
 ):
     from dagster_qdrant.destination.point_writer import PointWriter
 
@@ -165,16 +175,16 @@ def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
     monkeypatch.setattr(PointWriter, "start", fails_once)
     load(films([*rows, *twins], disposition=disposition))
     assert len(started) > 5
-    assert len(target.rows(f"{dataset}_films")) == 20 + len(twins)
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 20 + len(twins)
 
 
 def test_a_key_that_comes_again_in_a_later_window_gives_the_newest_row(
-    load: Load, target: Target, dataset, monkeypatch
+    load: Load, qdrant_target: Target, dataset, monkeypatch
 ):
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
     rows = [{"id": number % 3, "title": f"version {number}"} for number in range(12)]
     load(films(rows))
-    assert sorted(row["title"] for row in target.rows(f"{dataset}_films")) == [
+    assert sorted(row["title"] for row in qdrant_target.rows(f"{dataset}_films")) == [
         "version 10",
         "version 11",
         "version 9",

@@ -19,8 +19,10 @@ def refused(message: str):
     return pytest.raises(PipelineStepFailed, match=f"(?s){message}")
 
 
-def test_an_unknown_model_is_named_with_the_ones_it_resembles(target: Target, tmp_path, dataset):
-    resource = QdrantResource(**target.options, model="BAAI/bge-smal-en")
+def test_an_unknown_model_is_named_with_the_ones_it_resembles(
+    qdrant_target: Target, tmp_path, dataset
+):
+    resource = QdrantResource(**qdrant_target.options, model="BAAI/bge-smal-en")
     pipeline = dlt.pipeline(
         "films",
         destination=resource.destination(),
@@ -31,14 +33,14 @@ def test_an_unknown_model_is_named_with_the_ones_it_resembles(target: Target, tm
     with refused("'BAAI/bge-smal-en', which fastembed does not know.*BAAI/bge-small-en"):
         pipeline.run(films([{"title": "Moon"}]))
     assert time.monotonic() - start < 20
-    assert f"{dataset}_films" not in target.collections()
+    assert f"{dataset}_films" not in qdrant_target.collections()
 
 
-def test_rows_wait_until_the_mistake_is_mended(target: Target, model, tmp_path, dataset):
+def test_rows_wait_until_the_mistake_is_mended(qdrant_target: Target, model, tmp_path, dataset):
     def pipeline(**options):
         return dlt.pipeline(
             "films",
-            destination=QdrantResource(**target.options, **options).destination(),
+            destination=QdrantResource(**qdrant_target.options, **options).destination(),
             dataset_name=dataset,
             pipelines_dir=str(tmp_path),
         )
@@ -46,7 +48,7 @@ def test_rows_wait_until_the_mistake_is_mended(target: Target, model, tmp_path, 
     with refused("does not know"):
         pipeline(model="no/such-model").run(films([{"title": "Moon"}]))
     pipeline(**model).run()  # dlt loads what is pending
-    assert target.rows(f"{dataset}_films") == [{"title": "Moon"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon"}]
 
 
 def test_an_unknown_column_to_embed_is_named_with_those_there_are(load: Load):
@@ -54,14 +56,14 @@ def test_an_unknown_column_to_embed_is_named_with_those_there_are(load: Load):
         load(films([{"title": "Moon", "year": 2009}], embed="titel"))
 
 
-def test_a_column_that_is_empty_so_far_can_be_declared(load: Load, target: Target, dataset):
+def test_a_column_that_is_empty_so_far_can_be_declared(load: Load, qdrant_target: Target, dataset):
     load(films([{"id": 1}], columns={"title": {"data_type": "text"}}))
-    [point] = target.points(f"{dataset}_films", vectors=True)
+    [point] = qdrant_target.points(f"{dataset}_films", vectors=True)
     assert not point.vector
 
 
 def test_rows_whose_text_is_missing_null_or_blank_are_loaded_without_a_vector(
-    load: Load, target: Target, dataset
+    load: Load, qdrant_target: Target, dataset
 ):
     rows = [
         {"id": 1, "title": "Moon"},
@@ -71,7 +73,7 @@ def test_rows_whose_text_is_missing_null_or_blank_are_loaded_without_a_vector(
         {"id": 5, "title": ""},
     ]
     load(films(rows))
-    points = target.points(f"{dataset}_films", vectors=True)
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
     assert {point.payload["id"]: bool(point.vector) for point in points} == {
         1: True,
         2: False,
@@ -93,7 +95,7 @@ def test_a_list_to_embed_is_explained(load: Load):
 
 
 def test_numbers_booleans_and_dates_are_embedded_as_their_text(
-    load: Load, target: Target, dataset, embedder
+    load: Load, qdrant_target: Target, dataset, embedder
 ):
     from datetime import date
 
@@ -102,18 +104,20 @@ def test_numbers_booleans_and_dates_are_embedded_as_their_text(
             [{"title": "Moon", "year": 2009, "seen": date(2020, 1, 2)}], ["title", "year", "seen"]
         )
     )
-    [point] = target.points(f"{dataset}_films", vectors=True)
+    [point] = qdrant_target.points(f"{dataset}_films", vectors=True)
     [vector] = point.vector.values()
     assert vector == pytest.approx(list(embedder.embed(["Moon\n2009\n2020-01-02"])[0]), abs=1e-5)
 
 
-def test_a_null_key_is_refused_with_the_place_of_its_row(load: Load, target: Target, dataset):
+def test_a_null_key_is_refused_with_the_place_of_its_row(
+    load: Load, qdrant_target: Target, dataset
+):
     rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "Her"}]
     with refused("Row 2 of resource `films` has no value in its key `id`.*Her"):
         load(films(rows, write_disposition="merge", primary_key="id"))
 
 
-def test_a_null_key_is_refused_in_the_destination_too(load: Load, target: Target, dataset):
+def test_a_null_key_is_refused_in_the_destination_too(load: Load, qdrant_target: Target, dataset):
     rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "Her"}]
     resource = dlt.resource(
         rows,
@@ -126,13 +130,15 @@ def test_a_null_key_is_refused_in_the_destination_too(load: Load, target: Target
         load(resource)
 
 
-def test_a_collection_with_vectors_of_another_model_is_refused(load: Load, target, model, dataset):
+def test_a_collection_with_vectors_of_another_model_is_refused(
+    load: Load, qdrant_target, model, dataset
+):
     load(films([{"title": "Moon"}]))
-    other = QdrantResource(**target.options, model="BAAI/bge-small-en")
+    other = QdrantResource(**qdrant_target.options, model="BAAI/bge-small-en")
     pipeline = dlt.pipeline("films2", destination=other.destination(), dataset_name=dataset)
     with refused("has `fast-all-minilm-l6-v2` of size 384, but the model 'BAAI/bge-small-en'"):
         pipeline.run(films([{"title": "Her"}]))
-    assert target.rows(f"{dataset}_films") == [{"title": "Moon"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon"}]
 
 
 def test_no_server_at_the_address_is_said_within_seconds(tmp_path):

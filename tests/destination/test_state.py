@@ -22,30 +22,32 @@ def films(rows):
 ROWS = [{"id": 1, "title": "Moon"}, {"id": 2, "title": "Her"}]
 
 
-def test_a_fresh_machine_goes_on_where_another_stopped(load: Load, target: Target, dataset):
+def test_a_fresh_machine_goes_on_where_another_stopped(load: Load, qdrant_target: Target, dataset):
     load(films(ROWS), machine="one")
     load(films([*ROWS, {"id": 3, "title": "Arrival"}]), machine="two")
-    assert sorted(row["id"] for row in target.rows(f"{dataset}_films")) == [1, 2, 3]
+    assert sorted(row["id"] for row in qdrant_target.rows(f"{dataset}_films")) == [1, 2, 3]
 
 
-def test_state_of_a_load_that_never_completed_is_passed_over(load: Load, target: Target, dataset):
+def test_state_of_a_load_that_never_completed_is_passed_over(
+    load: Load, qdrant_target: Target, dataset
+):
     load(films(ROWS), machine="one")
-    states = target.points(f"{dataset}__dlt_pipeline_state")
-    with_later_state(target, dataset, states[0].payload, copies=25, same_time=False)
+    states = qdrant_target.points(f"{dataset}__dlt_pipeline_state")
+    with_later_state(qdrant_target, dataset, states[0].payload, copies=25, same_time=False)
     load(films([*ROWS, {"id": 3, "title": "Arrival"}]), machine="two")
-    assert sorted(row["id"] for row in target.rows(f"{dataset}_films")) == [1, 2, 3]
+    assert sorted(row["id"] for row in qdrant_target.rows(f"{dataset}_films")) == [1, 2, 3]
 
 
-def test_restoring_ends_when_no_load_ever_completed(load: Load, target: Target, dataset):
+def test_restoring_ends_when_no_load_ever_completed(load: Load, qdrant_target: Target, dataset):
     load(films(ROWS), machine="one")
-    [state] = target.points(f"{dataset}__dlt_pipeline_state")
-    with_later_state(target, dataset, state.payload, copies=25, same_time=True)
-    delete_all(target, f"{dataset}__dlt_loads")
+    [state] = qdrant_target.points(f"{dataset}__dlt_pipeline_state")
+    with_later_state(qdrant_target, dataset, state.payload, copies=25, same_time=True)
+    delete_all(qdrant_target, f"{dataset}__dlt_loads")
     pipeline = load(films(ROWS), machine="two")
     assert pipeline.state["sources"]
 
 
-def with_later_state(target, dataset, payload, *, copies, same_time):
+def with_later_state(qdrant_target, dataset, payload, *, copies, same_time):
     from qdrant_client import models
 
     from dagster_qdrant import QdrantResource
@@ -62,16 +64,16 @@ def with_later_state(target, dataset, payload, *, copies, same_time):
         )
         for number in range(1, copies + 1)
     ]
-    with QdrantResource(**target.options).get_client() as client:
+    with QdrantResource(**qdrant_target.options).get_client() as client:
         client.upsert(f"{dataset}__dlt_pipeline_state", points=points)
 
 
-def delete_all(target, collection):
+def delete_all(qdrant_target, collection):
     from qdrant_client import models
 
     from dagster_qdrant import QdrantResource
 
-    with QdrantResource(**target.options).get_client() as client:
+    with QdrantResource(**qdrant_target.options).get_client() as client:
         client.delete(collection, points_selector=models.Filter())
 
 
@@ -98,7 +100,7 @@ def test_a_load_is_written_down_once_however_often_it_is_completed(load: Load, d
 
 @pytest.mark.parametrize("page", [1, 2, 7])
 def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
-    target: Target, dataset, resource, page
+    qdrant_target: Target, dataset, resource, page
 ):
     from qdrant_client import models
 

@@ -19,17 +19,19 @@ def films(rows=FILMS, **hints):
     return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed="title")
 
 
-def ids(target: Target, collection: str) -> list[int]:
-    return sorted(row["id"] for row in target.rows(collection))
+def ids(qdrant_target: Target, collection: str) -> list[int]:
+    return sorted(row["id"] for row in qdrant_target.rows(collection))
 
 
-def test_append_is_the_default_and_adds_rows_with_each_run(load: Load, target: Target, dataset):
+def test_append_is_the_default_and_adds_rows_with_each_run(
+    load: Load, qdrant_target: Target, dataset
+):
     load(films())
     load(films())
-    assert ids(target, f"{dataset}_films") == [1, 1, 2, 2, 3, 3]
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 1, 2, 2, 3, 3]
 
 
-def test_merge_keeps_one_point_a_key_and_the_newest_row(load: Load, target: Target, dataset):
+def test_merge_keeps_one_point_a_key_and_the_newest_row(load: Load, qdrant_target: Target, dataset):
     load(films(write_disposition="merge", primary_key="id"))
     load(
         films(
@@ -38,24 +40,30 @@ def test_merge_keeps_one_point_a_key_and_the_newest_row(load: Load, target: Targ
             primary_key="id",
         )
     )
-    rows = {row["id"]: row["title"] for row in target.rows(f"{dataset}_films")}
+    rows = {row["id"]: row["title"] for row in qdrant_target.rows(f"{dataset}_films")}
     assert rows == {1: "Blade Runner", 2: "Ghost in the Shell", 3: "Moon, again", 4: "Her"}
 
 
-def test_merge_takes_the_last_row_of_a_key_that_comes_twice(load: Load, target: Target, dataset):
+def test_merge_takes_the_last_row_of_a_key_that_comes_twice(
+    load: Load, qdrant_target: Target, dataset
+):
     rows = [{"id": 1, "title": "first"}, {"id": 1, "title": "last"}]
     load(films(rows, write_disposition="merge", primary_key="id"))
-    assert target.rows(f"{dataset}_films") == [{"id": 1, "title": "last"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"id": 1, "title": "last"}]
 
 
-def test_merge_forgets_columns_that_the_newest_row_lacks(load: Load, target: Target, dataset):
+def test_merge_forgets_columns_that_the_newest_row_lacks(
+    load: Load, qdrant_target: Target, dataset
+):
     rows = [{"id": 1, "title": "Moon", "year": 2009}]
     load(films(rows, write_disposition="merge", primary_key="id"))
     load(films([{"id": 1, "title": "Moon"}], write_disposition="merge", primary_key="id"))
-    assert target.rows(f"{dataset}_films") == [{"id": 1, "title": "Moon"}]
+    assert qdrant_target.rows(f"{dataset}_films") == [{"id": 1, "title": "Moon"}]
 
 
-def test_merge_deletes_rows_that_a_hard_delete_column_marks(load: Load, target: Target, dataset):
+def test_merge_deletes_rows_that_a_hard_delete_column_marks(
+    load: Load, qdrant_target: Target, dataset
+):
     hints = {
         "write_disposition": "merge",
         "primary_key": "id",
@@ -63,24 +71,26 @@ def test_merge_deletes_rows_that_a_hard_delete_column_marks(load: Load, target: 
     }
     load(films(**hints))
     load(films([{"id": 2, "gone": True}, {"id": 3, "title": "Moon", "gone": False}], **hints))
-    assert ids(target, f"{dataset}_films") == [1, 3]
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 3]
 
 
 def test_merge_without_a_key_is_refused_before_anything_is_written(
-    load: Load, target: Target, dataset
+    load: Load, qdrant_target: Target, dataset
 ):
     with pytest.raises(
         PipelineStepFailed, match="`films` has the write disposition 'merge'.*no key"
     ):
         load(films(write_disposition="merge"))
-    assert f"{dataset}_films" not in target.collections()
+    assert f"{dataset}_films" not in qdrant_target.collections()
 
 
-def test_merge_by_a_unique_column_works_without_a_primary_key(load: Load, target: Target, dataset):
+def test_merge_by_a_unique_column_works_without_a_primary_key(
+    load: Load, qdrant_target: Target, dataset
+):
     hints = {"write_disposition": "merge", "columns": {"id": {"unique": True}}}
     load(films(**hints))
     load(films([{"id": 3, "title": "Moon, again"}], **hints))
-    assert ids(target, f"{dataset}_films") == [1, 2, 3]
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("strategy", ["scd2", "delete-insert", "insert-only"])
@@ -97,91 +107,93 @@ def tagged(number: int, *tags: str, **more):
     return {"id": number, "title": f"film {number}", "tags": [{"tag": tag} for tag in tags], **more}
 
 
-def tags(target: Target, dataset: str) -> list[str]:
-    return sorted(row["tag"] for row in target.rows(f"{dataset}_films__tags"))
+def tags(qdrant_target: Target, dataset: str) -> list[str]:
+    return sorted(row["tag"] for row in qdrant_target.rows(f"{dataset}_films__tags"))
 
 
 def test_merge_replaces_the_nested_rows_of_a_row_that_comes_again(
-    load: Load, target: Target, dataset
+    load: Load, qdrant_target: Target, dataset
 ):
     load(films([tagged(1, "a", "b", "c"), tagged(2, "x", "y")], **MERGE))
     load(films([tagged(1, "b")], **MERGE))
-    assert tags(target, dataset) == ["b", "x", "y"]
+    assert tags(qdrant_target, dataset) == ["b", "x", "y"]
     load(films([{"id": 2, "title": "film 2"}], **MERGE))
-    assert tags(target, dataset) == ["b"]
-    assert ids(target, f"{dataset}_films") == [1, 2]
+    assert tags(qdrant_target, dataset) == ["b"]
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
 
-def test_merge_deletes_the_nested_rows_of_a_deleted_row(load: Load, target: Target, dataset):
+def test_merge_deletes_the_nested_rows_of_a_deleted_row(load: Load, qdrant_target: Target, dataset):
     hints = {**MERGE, "columns": {"gone": {"hard_delete": True, "data_type": "bool"}}}
     load(films([tagged(1, "a", "b"), tagged(2, "x")], **hints))
     load(films([tagged(1, "a", gone=True), tagged(3, "z", gone=True)], **hints))
-    assert tags(target, dataset) == ["x"]
-    assert ids(target, f"{dataset}_films") == [2]
+    assert tags(qdrant_target, dataset) == ["x"]
+    assert ids(qdrant_target, f"{dataset}_films") == [2]
     load(films([tagged(1, "again")], **hints))
-    assert tags(target, dataset) == ["again", "x"]
-    assert ids(target, f"{dataset}_films") == [1, 2]
+    assert tags(qdrant_target, dataset) == ["again", "x"]
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
 
-def test_replace_leaves_exactly_the_rows_of_the_last_run(load: Load, target: Target, dataset):
+def test_replace_leaves_exactly_the_rows_of_the_last_run(
+    load: Load, qdrant_target: Target, dataset
+):
     load(films(write_disposition="replace"))
     load(films([FILMS[1], {"id": 9, "title": "Arrival"}], write_disposition="replace"))
-    assert ids(target, f"{dataset}_films") == [2, 9]
+    assert ids(qdrant_target, f"{dataset}_films") == [2, 9]
 
 
-def test_replace_keeps_rows_that_are_equal(load: Load, target: Target, dataset):
+def test_replace_keeps_rows_that_are_equal(load: Load, qdrant_target: Target, dataset):
     twins = [FILMS[0], FILMS[0], FILMS[0], FILMS[1]]
     for _ in range(2):
         load(films(twins, write_disposition="replace"))
-        assert ids(target, f"{dataset}_films") == [1, 1, 1, 2]
+        assert ids(qdrant_target, f"{dataset}_films") == [1, 1, 1, 2]
 
 
-def test_replace_keeps_rows_that_share_a_primary_key(load: Load, target: Target, dataset):
+def test_replace_keeps_rows_that_share_a_primary_key(load: Load, qdrant_target: Target, dataset):
     rows = [{"id": 1, "title": "a"}, {"id": 1, "title": "b"}]
     load(films(rows, write_disposition="replace", primary_key="id"))
-    assert len(target.rows(f"{dataset}_films")) == 2
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 2
 
 
-def test_replace_with_no_rows_empties_the_collection(load: Load, target: Target, dataset):
+def test_replace_with_no_rows_empties_the_collection(load: Load, qdrant_target: Target, dataset):
     load(films(write_disposition="replace"))
     load(films([], write_disposition="replace"))
-    assert target.rows(f"{dataset}_films") == []
+    assert qdrant_target.rows(f"{dataset}_films") == []
 
 
-def test_replace_takes_nested_tables_along(load: Load, target: Target, dataset):
+def test_replace_takes_nested_tables_along(load: Load, qdrant_target: Target, dataset):
     load(films([{"id": 1, "title": "Moon", "tags": ["a", "b"]}], write_disposition="replace"))
     load(films([{"id": 1, "title": "Moon", "tags": ["c"]}], write_disposition="replace"))
-    assert [row["value"] for row in target.rows(f"{dataset}_films__tags")] == ["c"]
+    assert [row["value"] for row in qdrant_target.rows(f"{dataset}_films__tags")] == ["c"]
     load(films([{"id": 1, "title": "Moon"}], write_disposition="replace"))
-    assert target.rows(f"{dataset}_films__tags") == []
+    assert qdrant_target.rows(f"{dataset}_films__tags") == []
 
 
-def test_a_replace_that_fails_leaves_the_former_rows(load: Load, target: Target, dataset):
+def test_a_replace_that_fails_leaves_the_former_rows(load: Load, qdrant_target: Target, dataset):
     load(films(write_disposition="replace"))
     broken = [{"id": 7, "title": "Solaris"}, {"id": None, "title": "no key"}]
     hints = {"write_disposition": "replace", "primary_key": "id"}
     with pytest.raises(PipelineStepFailed):
         load(films(broken, **hints), name="other", machine="other")
-    assert set(ids(target, f"{dataset}_films")) >= {1, 2, 3}
+    assert set(ids(qdrant_target, f"{dataset}_films")) >= {1, 2, 3}
 
 
 @pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
 def test_without_a_dataset_name_the_collection_has_the_name_of_the_table(
-    load: Load, target: Target, dataset, disposition
+    load: Load, qdrant_target: Target, dataset, disposition
 ):
-    target.need_root()
+    qdrant_target.need_root()
     for _ in range(2):
         rows = qdrant_adapter(
             dlt.resource(FILMS, name=dataset, write_disposition=disposition, primary_key="id"),
             embed="title",
         )
         load(rows, dataset_name=None)
-    assert dataset in target.collections()
-    assert len(target.rows(dataset)) == (6 if disposition == "append" else 3)
+    assert dataset in qdrant_target.collections()
+    assert len(qdrant_target.rows(dataset)) == (6 if disposition == "append" else 3)
 
 
 @pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
-def test_arrow_tables_load_like_rows(load: Load, target: Target, dataset, disposition):
+def test_arrow_tables_load_like_rows(load: Load, qdrant_target: Target, dataset, disposition):
     import pyarrow
 
     table = pyarrow.table({"id": [1, 2, 2], "title": ["Moon", "Her", "Her"]})
@@ -189,5 +201,5 @@ def test_arrow_tables_load_like_rows(load: Load, target: Target, dataset, dispos
     for _ in range(2):
         load(films([table], write_disposition=disposition, primary_key=key))
     expected = {"append": [1, 1, 2, 2, 2, 2], "merge": [1, 2], "replace": [1, 2, 2]}
-    assert ids(target, f"{dataset}_films") == expected[disposition]
-    assert all(point.vector for point in target.points(f"{dataset}_films", vectors=True))
+    assert ids(qdrant_target, f"{dataset}_films") == expected[disposition]
+    assert all(point.vector for point in qdrant_target.points(f"{dataset}_films", vectors=True))
