@@ -83,9 +83,7 @@ def test_a_path_can_be_left_by_another_thread_than_the_one_that_opened_it(tmp_pa
             one.join()
         done.set()
 
-    one, two = (
-        threading.Thread(qdrant_target=f) for f in (opens_first_and_leaves_first, leaves_last)
-    )
+    one, two = (threading.Thread(target=f) for f in (opens_first_and_leaves_first, leaves_last))
     one.start()
     two.start()
     two.join(10)

@@ -186,7 +186,7 @@ def starts_again(server: ServerProcess) -> threading.Thread:
             time.sleep(0.02)
         server.start()
 
-    thread = threading.Thread(qdrant_target=wait_and_start)
+    thread = threading.Thread(target=wait_and_start)
     thread.start()
     return thread
 
@@ -396,7 +396,7 @@ def deleted_under_way(server: ServerProcess, qdrant_target: Target, dataset: str
         with QdrantResource(**qdrant_target.options).get_client() as client:
             client.delete_collection(f"{dataset}_films")
 
-    thread = threading.Thread(qdrant_target=delete)
+    thread = threading.Thread(target=delete)
     thread.start()
     yield
     thread.join()
@@ -497,8 +497,8 @@ def test_two_runs_may_create_the_same_collections_at_the_same_moment(
             errors.append(error)
 
     threads = [
-        threading.Thread(qdrant_target=run, args=("one", ROWS[:12])),
-        threading.Thread(qdrant_target=run, args=("two", ROWS[8:])),
+        threading.Thread(target=run, args=("one", ROWS[:12])),
+        threading.Thread(target=run, args=("two", ROWS[8:])),
     ]
     for thread in threads:
         thread.start()
