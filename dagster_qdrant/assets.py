@@ -69,15 +69,17 @@ class QdrantAssetsPlan:
         return self.source.schema.naming.normalize_table_identifier(name)
 
     def _describe(self, resource: "DltResource") -> QdrantTranslatorData:
+        from dagster_qdrant.destination.collections import collection_name
         from dagster_qdrant.destination.configuration import DEFAULT_DATASET_SEPARATOR
 
         table = self.table_name(resource)
-        dataset = self.normalized_dataset_name
         return QdrantTranslatorData(
             resource=resource,
             dataset_name=self.dataset_name,
             table_name=table,
-            collection=f"{dataset}{DEFAULT_DATASET_SEPARATOR}{table}" if dataset else table,
+            collection=collection_name(
+                self.normalized_dataset_name, DEFAULT_DATASET_SEPARATOR, table
+            ),
         )
 
 

@@ -19,6 +19,11 @@ IndexType = Literal["bool", "datetime", "keyword"]
 METADATA_KEY = "dagster_qdrant"
 
 
+def collection_name(dataset_name: str | None, separator: str, table_name: str) -> str:
+    """Name of the collection of a table; both names as dlt normalized them."""
+    return f"{dataset_name}{separator}{table_name}" if dataset_name else table_name
+
+
 class Collections:
     """Access to the collections of a dataset through one connection.
 
@@ -35,9 +40,7 @@ class Collections:
 
     def name(self, table_name: str) -> str:
         """The collection's name for a table."""
-        if not self.dataset_name:
-            return table_name
-        return f"{self.dataset_name}{self.separator}{table_name}"
+        return collection_name(self.dataset_name, self.separator, table_name)
 
     def describe(self, collection: str) -> models.CollectionInfo | None:
         """What Qdrant says of a collection, or None if there is none."""

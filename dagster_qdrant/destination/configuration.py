@@ -26,6 +26,7 @@ from dagster_qdrant.client import (
     DEFAULT_TIMEOUT,
     ConnectionOptions,
 )
+from dagster_qdrant.destination.collections import collection_name
 from dagster_qdrant.embedding import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MODEL,
@@ -198,9 +199,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
 
     def collection_name(self, dataset_name: Optional[str], table_name: str) -> str:
         """Name of the collection of a table; both names as dlt normalized them."""
-        if not dataset_name:
-            return table_name
-        return f"{dataset_name}{self.dataset_separator}{table_name}"
+        return collection_name(dataset_name, self.dataset_separator, table_name)
 
     def fingerprint(self) -> str:
         """A digest of the place, which dlt's telemetry tells destinations apart by."""
