@@ -44,12 +44,14 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
     """As a load job does it: a window at a time, waited for and checked."""
 
     from dagster_qdrant.client import ConnectionOptions, connect
-    from dagster_qdrant.destination.point_writer import PointWriter, Row, Window
+    from dagster_qdrant.destination.point_writer import PointWriter, Window
+    from dagster_qdrant.destination.rows import Row
     from dagster_qdrant.destination.table_plan import TablePlan
 
     plan = TablePlan(
         table_name="products",
         collection=given.collection,
+        target=given.collection,
         write_disposition="merge",
         nested=False,
         key=("id",),

@@ -90,6 +90,11 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Seconds to wait for a `path` that another process uses. Default: 600.",
     )
+    abandoned_after: Optional[float] = Field(
+        default=None,
+        description="Seconds without a sign of life after which another load that appends counts "
+        "as dead, and its rows are taken back. Default: 20.",
+    )
     dataset_separator: Optional[str] = Field(
         default=None, description="Stands between dataset and table in a name. Default: '_'."
     )

@@ -191,7 +191,7 @@ def _load(
     # Local mode is opened once for all of dlt's steps in here.
     with _client(pipeline) as client:
         with _timed(seconds, "load"):
-            info = _load_or_take_back(pipeline, client)
+            info = _load_or_give_up(pipeline, client)
         counts = {
             table: counted
             for load_id in info.loads_ids
@@ -237,8 +237,8 @@ def _prepare_model(
         preload_embedder(config.embedding)
 
 
-def _load_or_take_back(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:
-    """Load, and if that fails take back what would be there twice after the next run.
+def _load_or_give_up(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:
+    """Load, and if that fails say so in the dataset.
 
     The working directory goes with the run, so dlt can never resume the load.
     """
@@ -247,13 +247,10 @@ def _load_or_take_back(pipeline: Pipeline, client: QdrantJobClient) -> LoadInfo:
     except PipelineStepFailed:
         for load_id in pipeline.list_normalized_load_packages():
             try:
-                client.discard_load(load_id)
-            except QdrantError:  # the first failure tells more
+                client.give_up_load(load_id)
+            except QdrantError as error:  # the first failure tells more
                 logger.warning(
-                    "What load %s appended could not be taken back, and the next run appends it "
-                    "once more. Delete the points whose `_dlt_load_id` is '%s'.",
-                    load_id,
-                    load_id,
+                    "The next run has to find out that load %s failed. %s", load_id, error
                 )
         raise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,9 +11,11 @@ from dagster_qdrant.embedding import EmbeddingOptions
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from qdrant_client import models
 
-IndexType = Literal["bool", "datetime", "keyword"]
+IndexType = Literal["bool", "datetime", "integer", "keyword"]
 
 # Under this key a collection's metadata says what it holds.
 METADATA_KEY = "dagster_qdrant"
@@ -120,6 +122,64 @@ class Collections:
         )
         return [str(hit.value) for hit in facet.hits]
 
+    def vectors(
+        self, collection: str, vector_name: str, field_name: str, values: Set[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Vectors of points by the value that they have in an indexed payload field.
+
+        Not all that could be found are, where very many points share a value.
+
+        Args:
+            collection: The collection.
+            vector_name: Which of a point's vectors.
+            field_name: The payload field.
+            values: The values of interest.
+
+        Returns:
+            An array of shape (vector size,) for each value that was found.
+        """
+        import numpy as np
+
+        found: dict[str, NDArray[np.float32]] = {}
+        while wanted := sorted(values - set(found)):
+            limit = 2 * len(wanted)
+            before = len(found)
+            records = self._points_with(collection, vector_name, field_name, wanted, limit)
+            for record in records:
+                if isinstance(record.vector, dict) and vector_name in record.vector:
+                    value = str((record.payload or {})[field_name])
+                    found[value] = np.asarray(record.vector[vector_name], dtype=np.float32)
+            if len(records) < limit or len(found) - before < len(records) / 10:
+                break
+        return found
+
+    def _points_with(
+        self, collection: str, vector_name: str, field_name: str, values: list[str], limit: int
+    ) -> list[models.Record]:
+        client, request = self.connection.client, self.connection.request
+        if not self.connection.is_local:
+            return request(
+                client.scroll,
+                collection,
+                scroll_filter=matches({field_name: values}),
+                limit=limit,
+                with_payload=[field_name],
+                with_vectors=[vector_name],
+            )[0]
+        # Local mode compares each point with each value of a condition; this is far quicker.
+        points, _ = request(client.scroll, collection, limit=10**9, with_payload=[field_name])
+        by_value = {(point.payload or {}).get(field_name): point.id for point in points}
+        ids = [by_value[value] for value in values if value in by_value]
+        if not ids:
+            return []
+        return request(
+            client.retrieve,
+            collection,
+            ids=ids,
+            with_payload=[field_name],
+            with_vectors=[vector_name],
+        )
+
     def delete_where(self, collection: str, condition: models.Filter) -> None:
         """Delete the points that a filter selects, if there is such a collection."""
         from qdrant_client import models
@@ -177,12 +237,20 @@ class Collections:
                 page *= 2
 
 
-def equals(field_name: str, value: Any) -> models.Filter:
-    """The condition that a payload field has a value."""
+def matches(values: Mapping[str, Any]) -> models.Filter:
+    """The condition that payload fields have certain values; a list means any of its values."""
     from qdrant_client import models
 
     return models.Filter(
-        must=[models.FieldCondition(key=field_name, match=models.MatchValue(value=value))]
+        must=[
+            models.FieldCondition(
+                key=name,
+                match=models.MatchAny(any=value)
+                if isinstance(value, list)
+                else models.MatchValue(value=value),
+            )
+            for name, value in values.items()
+        ]
     )
 
 

@@ -37,6 +37,7 @@ from dagster_qdrant.errors import QdrantConfigurationError
 
 DEFAULT_UPLOAD_BATCH_SIZE = 64
 DEFAULT_DATASET_SEPARATOR = "_"
+DEFAULT_ABANDONED_AFTER = 20.0  # seconds
 
 
 @configspec
@@ -109,6 +110,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     upload_parallelism: int = 1
     upload_max_retries: int = DEFAULT_MAX_RETRIES
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+    abandoned_after: float = DEFAULT_ABANDONED_AFTER
 
     model: str = DEFAULT_MODEL
     model_path: Optional[str] = None
@@ -139,6 +141,10 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         if path and not Path(path).is_absolute():
             path = self.make_location(path, "%s.qdrant")
         self.location, self.path = location, path
+        if self.abandoned_after <= 0:
+            raise QdrantConfigurationError(
+                f"`abandoned_after` is {self.abandoned_after}; it must be more than 0 seconds."
+            )
         for name, value in {
             "upload_batch_size": self.upload_batch_size,
             "upload_parallelism": self.upload_parallelism,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from enum import IntEnum
 from typing import Any
 
 from dlt.common.destination.client import StateInfo, StorageSchemaInfo
@@ -12,9 +14,35 @@ from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
-from dagster_qdrant.destination.collections import Collections, IndexType, equals
+from dagster_qdrant.destination.collections import Collections, IndexType, matches
 from dagster_qdrant.destination.point_ids import content_point_id
 from dagster_qdrant.errors import QdrantNotFoundError
+
+
+class LoadStatus(IntEnum):
+    """How far a load is, as its row in `_dlt_loads` says. dlt itself writes and reads 0 only."""
+
+    COMPLETE = 0
+    RUNNING = 1
+    FAILED = 2
+    TAKEN_BACK = 3
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """What is written down of a load that appends, from its beginning.
+
+    Args:
+        load_id: The load.
+        status: How far it is.
+        heartbeat: Rises while it runs.
+        tables: The tables that it appends to.
+    """
+
+    load_id: str
+    status: LoadStatus
+    heartbeat: int
+    tables: tuple[str, ...]
 
 
 class DltTables:
@@ -42,7 +70,11 @@ class DltTables:
                 field("version_hash"): "keyword",
                 field("inserted_at"): "datetime",
             },
-            self._schema.loads_table_name: {field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword"},
+            self._schema.loads_table_name: {
+                field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
+                field("pipeline_name"): "keyword",
+                field("status"): "integer",
+            },
             self._schema.state_table_name: {
                 field("pipeline_name"): "keyword",
                 field("created_at"): "datetime",
@@ -61,7 +93,7 @@ class DltTables:
         Raises:
             QdrantNotFoundError: If the dataset has no states or no loads.
         """
-        condition = equals(self._field("pipeline_name"), pipeline_name)
+        condition = matches({self._field("pipeline_name"): pipeline_name})
         order_by = self._field("created_at")
         for payload in self._collections.newest_first(self._states, condition, order_by):
             if self._is_completed(payload.get(self._field(C_DLT_LOAD_ID))):
@@ -73,19 +105,19 @@ class DltTables:
         found = connection.request(
             connection.client.count,
             self._loads,
-            count_filter=equals(self._field(C_DLT_LOADS_TABLE_LOAD_ID), load_id),
+            count_filter=self._load_where(load_id, LoadStatus.COMPLETE),
             exact=True,
         )
         return found.count > 0
 
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""
-        condition = equals(self._field("schema_name"), schema_name) if schema_name else None
+        condition = matches({self._field("schema_name"): schema_name}) if schema_name else None
         return self._first_schema(condition)
 
     def schema_by_hash(self, version_hash: str) -> StorageSchemaInfo | None:
         """The schema with a hash; None if it is not stored."""
-        return self._first_schema(equals(self._field("version_hash"), version_hash))
+        return self._first_schema(matches({self._field("version_hash"): version_hash}))
 
     def _first_schema(self, condition: Any) -> StorageSchemaInfo | None:
         order_by = self._field("inserted_at")
@@ -123,20 +155,86 @@ class DltTables:
 
     def delete_schema(self) -> None:
         """Forget all stored versions of the schema."""
-        condition = equals(self._field("schema_name"), self._schema.name)
+        condition = matches({self._field("schema_name"): self._schema.name})
         self._collections.delete_where(self._versions, condition)
 
-    def store_load(self, load_id: str) -> None:
-        """Write down that a load is complete; with this its rows count."""
+    def load_record(self, load_id: str) -> LoadRecord | None:
+        """What is written down of a load."""
+        records = self._load_records(matches({self._field(C_DLT_LOADS_TABLE_LOAD_ID): load_id}))
+        return records[0] if records else None
+
+    def unfinished_loads(self, pipeline_name: str) -> list[LoadRecord]:
+        """The loads of a pipeline that run, or that ended without being complete."""
+        unfinished = [int(LoadStatus.RUNNING), int(LoadStatus.FAILED)]
+        condition = {self._field("pipeline_name"): pipeline_name, self._field("status"): unfinished}
+        return self._load_records(matches(condition))
+
+    def _load_records(self, condition: Any) -> list[LoadRecord]:
+        connection, field = self._collections.connection, self._field
+        points, _ = connection.request(
+            connection.client.scroll, self._loads, scroll_filter=condition, limit=1000
+        )
+        payloads = [point.payload or {} for point in points]
+        return [
+            LoadRecord(
+                load_id=payload[field(C_DLT_LOADS_TABLE_LOAD_ID)],
+                status=LoadStatus(payload[field("status")]),
+                heartbeat=payload.get(field("heartbeat"), 0),
+                tables=tuple(payload.get(field("tables"), ())),
+            )
+            for payload in payloads
+        ]
+
+    def begin_load(self, load_id: str, pipeline_name: str, tables: list[str]) -> None:
+        """Write down that a load begins to append to some tables."""
+        field = self._field
+        begun = {
+            field("pipeline_name"): pipeline_name,
+            field("heartbeat"): 0,
+            field("tables"): tables,
+        }
+        self._store_load(load_id, LoadStatus.RUNNING, begun)
+
+    def change_load(self, load_id: str, before: LoadStatus, **changes: Any) -> None:
+        """Change what is written down of a load, if its status is still the one it was before."""
+        connection = self._collections.connection
+        connection.request(
+            connection.client.set_payload,
+            self._loads,
+            payload={self._field(name): value for name, value in changes.items()},
+            points=self._load_where(load_id, before),
+            wait=True,
+        )
+
+    def complete_load(self, load_id: str) -> bool:
+        """Write down that a load is complete; with this its rows count.
+
+        Returns:
+            False if another load has taken it for dead.
+        """
+        record = self.load_record(load_id)
+        if record is None:
+            self._store_load(load_id, LoadStatus.COMPLETE, {})
+            return True
+        complete = {"status": int(LoadStatus.COMPLETE), "inserted_at": _now()}
+        self.change_load(load_id, LoadStatus.RUNNING, **complete)
+        record = self.load_record(load_id)
+        return record is not None and record.status is LoadStatus.COMPLETE
+
+    def _store_load(self, load_id: str, status: LoadStatus, more: dict[str, Any]) -> None:
         field = self._field
         row = {
             field(C_DLT_LOADS_TABLE_LOAD_ID): load_id,
             field("schema_name"): self._schema.name,
-            field("status"): 0,
+            field("status"): int(status),
             field("inserted_at"): _now(),
             field("schema_version_hash"): self._schema.version_hash,
         }
-        self._write(self._loads, [self._schema.name, load_id], row)
+        self._write(self._loads, [self._schema.name, load_id], row | more)
+
+    def _load_where(self, load_id: Any, status: LoadStatus) -> Any:
+        field = self._field
+        return matches({field(C_DLT_LOADS_TABLE_LOAD_ID): load_id, field("status"): int(status)})
 
     def _write(self, collection: str, key: list[str], payload: Mapping[str, Any]) -> None:
         from qdrant_client import models

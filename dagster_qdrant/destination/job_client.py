@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, cast
@@ -18,16 +19,17 @@ from dlt.common.destination.client import (
 )
 from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema, TSchemaTables
-from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.typing import C_DLT_LOAD_ID, TTableSchema
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.load_package import LoadPackageStateInjectableContext
 
 from dagster_qdrant.client import Connection, connect
-from dagster_qdrant.destination.collections import Collections, equals
+from dagster_qdrant.destination.collections import Collections, matches
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.dlt_tables import DltTables
+from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadStatus
 from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.load_job import QdrantLoadJob
+from dagster_qdrant.destination.load_leases import LoadLease, leases, taken_back
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
     refuse_unfit_collection,
@@ -36,6 +38,9 @@ from dagster_qdrant.destination.refusals import (
 )
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import preload_embedder
+from dagster_qdrant.errors import QdrantTransientError
+
+logger = logging.getLogger(__name__)
 
 
 class QdrantJobClient(JobClientBase, WithStateSync):
@@ -90,7 +95,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         return Collections(self.connection, self.dataset_name, self.config.dataset_separator)
 
     @property
-    def _dlt_tables(self) -> DltTables:
+    def dlt_tables(self) -> DltTables:
+        """The tables that dlt keeps its own books in."""
         return DltTables(self.collections, self.schema)
 
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
@@ -102,7 +108,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def is_storage_initialized(self) -> bool:
         """Whether anything was ever loaded into the dataset."""
-        return self._dlt_tables.exist()
+        return self.dlt_tables.exist()
 
     def initialize_storage(self, truncate_tables: Iterable[str] | None = None) -> None:
         """Empty the tables that dlt's refresh modes ask to be emptied.
@@ -122,7 +128,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def drop_storage(self) -> None:
         """Delete the dataset's collections: those of tables that its schemas know."""
         collections = self.collections
-        tables = self._dlt_tables.table_names() | set(self.schema.tables)
+        tables = self.dlt_tables.table_names() | set(self.schema.tables)
         for table_name in sorted(tables):
             collections.drop(collections.name(table_name))
 
@@ -131,7 +137,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         for table_name in tables:
             self.collections.drop(self.collections.name(table_name))
         if delete_schema:
-            self._dlt_tables.delete_schema()
+            self.dlt_tables.delete_schema()
 
     # Schema
 
@@ -171,7 +177,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         for table_name in sorted(only_tables or self.schema.tables):
             self.ensure_collection(table_name)
-        dlt_tables = self._dlt_tables
+        dlt_tables = self.dlt_tables
         if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
             dlt_tables.store_schema()
         return update
@@ -185,7 +191,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             table_name,
             embedding=self.config.embedding if plan.embed else None,
             embed=plan.embed,
-            indexes=self._dlt_tables.indexes(table_name) | plan.indexes,
+            indexes=self.dlt_tables.indexes(table_name) | plan.indexes,
         )
 
     # Loading
@@ -194,41 +200,81 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
         """The job for one file; a restored one runs again and changes nothing that is done."""
-        return QdrantLoadJob(file_path, self._plan(table), self.config)
+        if load_id not in leases and (appended := self._appended_tables(load_id)):
+            leases[load_id] = LoadLease(
+                load_id, self._pipeline_name, appended, self.config.abandoned_after
+            )
+        return QdrantLoadJob(file_path, self._plan(table), self.config, leases.get(load_id))
 
     def complete_load(self, load_id: str) -> None:
-        """Remove what the load outdates, then write down that it is complete."""
+        """Remove what the load outdates, then write down that it is complete.
+
+        Raises:
+            QdrantTransientError: If another run of the pipeline took the load for dead.
+        """
+        dlt_tables = self.dlt_tables
+        lease = leases.get(load_id)
+        with lease.alive(dlt_tables) if lease else contextlib.nullcontext():
+            remove_what_the_load_outdates(
+                load_id,
+                self._loaded_tables(load_id),
+                self.schema,
+                self.collections,
+                lambda table_name: self._plan(self.prepare_load_table(table_name)),
+            )
+            for dead in lease.dead_loads(dlt_tables) if lease else ():
+                self._take_back(dead)
+        if not dlt_tables.complete_load(load_id):
+            raise QdrantTransientError(taken_back(load_id, self._pipeline_name))
+        leases.pop(load_id, None)
+
+    def give_up_load(self, load_id: str) -> None:
+        """Write down that a load will never be resumed, so that the next one need not wait for it.
+
+        What it appended stays until then: the next load uses the vectors, and takes the rows back.
+        """
+        leases.pop(load_id, None)
+        failed = int(LoadStatus.FAILED)
+        self.dlt_tables.change_load(load_id, LoadStatus.RUNNING, status=failed)
+
+    def _take_back(self, dead: LoadRecord) -> None:
+        logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
+        dlt_tables = self.dlt_tables
+        # In this order it can be done again from any point, and the load, if it lives after all,
+        # notices before it counts as complete.
+        dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
+        field = self.schema.naming.normalize_identifier(C_DLT_LOAD_ID)
+        for table_name in dead.tables:
+            rows = matches({field: dead.load_id})
+            self.collections.delete_where(self.collections.name(table_name), rows)
+        dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
+
+    @property
+    def _pipeline_name(self) -> str:
+        return self.config.pipeline_name or self.schema.name
+
+    def _loaded_tables(self, load_id: str) -> set[str]:
         package = Container()[LoadPackageStateInjectableContext].storage
         jobs = package.get_load_package_jobs(load_id)
-        remove_what_the_load_outdates(
-            load_id,
-            {job.table_name for in_state in jobs.values() for job in in_state},
-            self.schema,
-            self.collections,
-            lambda table_name: self._plan(self.prepare_load_table(table_name)),
+        return {job.table_name for in_state in jobs.values() for job in in_state}
+
+    def _appended_tables(self, load_id: str) -> list[str]:
+        tables = self._loaded_tables(load_id) - set(self.schema.dlt_table_names())
+        return sorted(
+            table_name
+            for table_name in tables
+            if self.prepare_load_table(table_name)["write_disposition"] == "append"
         )
-        self._dlt_tables.store_load(load_id)
-
-    def discard_load(self, load_id: str) -> None:
-        """Take back the rows that a load appended which will never be resumed.
-
-        Rows that it merged or replaced stay: their points may be former ones, and the next run of
-        the source writes them again, under the same ids.
-        """
-        for table_name in self.schema.data_table_names(seen_data_only=True):
-            plan = self._plan(self.prepare_load_table(table_name))
-            if plan.write_disposition == "append":
-                self.collections.delete_where(plan.collection, equals(plan.load_id, load_id))
 
     # State
 
     def get_stored_schema(self, schema_name: str | None = None) -> StorageSchemaInfo | None:
         """The latest stored schema of a name, or of any name."""
-        return self._dlt_tables.newest_schema(schema_name)
+        return self.dlt_tables.newest_schema(schema_name)
 
     def get_stored_schema_by_hash(self, version_hash: str) -> Any:
         """The stored schema with a hash, or None."""
-        return self._dlt_tables.schema_by_hash(version_hash)
+        return self.dlt_tables.schema_by_hash(version_hash)
 
     def get_stored_state(self, pipeline_name: str) -> StateInfo | None:
         """The latest state of a pipeline whose load completed.
@@ -236,4 +282,4 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         Raises:
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
-        return self._dlt_tables.newest_state(pipeline_name)
+        return self.dlt_tables.newest_state(pipeline_name)

@@ -37,7 +37,7 @@ def remove_what_the_load_outdates(
     roots = {str(get_root_table(tables, name)["name"]) for name in loaded_tables if name in tables}
     for root in sorted(roots):
         chain = [plan_of(str(table["name"])) for table in get_nested_tables(tables, root)]
-        chain = [plan for plan in chain if collections.exists(plan.collection)]
+        chain = [plan for plan in chain if collections.exists(plan.target)]
         if not chain or chain[0].table_name != root:
             continue
         if chain[0].write_disposition == "replace":
@@ -55,12 +55,12 @@ def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections)
         load_id,
         *(
             other
-            for other in collections.values(plan.collection, plan.load_id)
+            for other in collections.values(plan.target, plan.load_id)
             if _is_later(other, load_id)
         ),
     ]
     condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
-    collections.delete_where(plan.collection, models.Filter(must_not=[condition]))
+    collections.delete_where(plan.target, models.Filter(must_not=[condition]))
 
 
 def _is_later(load_id: str, than: str) -> bool:
@@ -87,12 +87,10 @@ def _delete_orphans(
                 if plan.root_id is None or not row_ids:
                     continue
                 theirs = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=row_ids))
-                collections.delete_where(
-                    plan.collection, models.Filter(must=[theirs], must_not=spared)
-                )
+                collections.delete_where(plan.target, models.Filter(must=[theirs], must_not=spared))
     if root.hard_delete:
         marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
-        collections.delete_where(root.collection, models.Filter(must=[of_this_load, marked]))
+        collections.delete_where(root.target, models.Filter(must=[of_this_load, marked]))
 
 
 def _pages(plan: TablePlan, condition: Any, collections: Collections) -> Iterator[list[Any]]:
@@ -101,7 +99,7 @@ def _pages(plan: TablePlan, condition: Any, collections: Collections) -> Iterato
     while True:
         records, offset = connection.request(
             connection.client.scroll,
-            plan.collection,
+            plan.target,
             scroll_filter=condition,
             limit=_PAGE,
             offset=offset,

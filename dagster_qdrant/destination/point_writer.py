@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dagster_qdrant.client import Connection
+from dagster_qdrant.destination.rows import Row
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.errors import (
     QdrantTerminalError,
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
 # Qdrant refuses bodies of more than 32 MiB; payloads grow when they are escaped once more.
 _REQUEST_BYTES = 24 * 1024 * 1024
 _JSON_FLOAT = 22  # the most bytes of a number in a vector
-
-
-@dataclass
-class Row:
-    """A row on its way to become a point."""
-
-    payload: dict[str, Any]
-    identity: Any  # what tells it from other rows
-    point_id: str
-    text: str | None
-    row_hash: str
-    embedding_hash: str | None
-    size: int  # of its line, in bytes
-    vector: Any = None
 
 
 @dataclass
@@ -164,7 +151,7 @@ class PointWriter:
             for row in rows
         ]
         self._connection.request(
-            self._connection.client.upsert, self._plan.collection, points=points, wait=True
+            self._connection.client.upsert, self._plan.target, points=points, wait=True
         )
 
     def _overwrite(self, rows: list[Row]) -> None:
@@ -199,7 +186,7 @@ class PointWriter:
 
         self._connection.request(
             self._connection.client.delete,
-            self._plan.collection,
+            self._plan.target,
             points_selector=models.PointIdsList(points=[row.point_id for row in rows]),
             wait=True,
         )
@@ -207,7 +194,7 @@ class PointWriter:
     def _update(self, operations: list[models.UpdateOperation]) -> None:
         self._connection.request(
             self._connection.client.batch_update_points,
-            self._plan.collection,
+            self._plan.target,
             update_operations=operations,
             wait=True,
         )
@@ -216,7 +203,7 @@ class PointWriter:
         found = self._count(point_ids)
         if found != len(point_ids):
             raise QdrantTransientError(
-                f"Collection `{self._plan.collection}` holds {found} of {len(point_ids)} points "
+                f"Collection `{self._plan.target}` holds {found} of {len(point_ids)} points "
                 "that were just written. Was something deleted from it at the same time?"
             )
 
@@ -224,7 +211,7 @@ class PointWriter:
         """How many points there are of some. A server counts faster than it lists them."""
         from qdrant_client import models
 
-        client, collection = self._connection.client, self._plan.collection
+        client, collection = self._connection.client, self._plan.target
         if self._connection.is_local:  # where a count compares all points with all ids
             return len(
                 self._connection.request(

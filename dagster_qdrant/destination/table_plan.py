@@ -17,9 +17,15 @@ from dlt.common.schema.utils import (
 
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import IndexType
+from dagster_qdrant.destination.point_ids import content_point_id, key_point_id
 
+# What this destination adds to a payload. dlt keeps names that begin with "_dlt" to itself, so no
+# column can have them.
+EMBEDDING_HASH = "_dlt_embedding_hash"
+ROW_HASH = "_dlt_row_hash"
 # Marks a point whose row was deleted by the load under way, and which goes when that is complete.
 DELETED = "_dlt_deleted"
+OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED})
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,9 @@ class TablePlan:
 
     Args:
         table_name: The table.
-        collection: The collection.
+        collection: The collection as its readers call it; point ids follow from this name.
+        target: The collection that a load writes to, if another one takes its place when the load
+            is complete; else the same.
         write_disposition: "append", "merge" or "replace".
         nested: Whether the rows come from lists in another table's rows.
         key: The columns that identify a row, empty if its content does.
@@ -44,6 +52,7 @@ class TablePlan:
 
     table_name: str
     collection: str
+    target: str
     write_disposition: str
     nested: bool
     key: tuple[str, ...]
@@ -57,17 +66,37 @@ class TablePlan:
     is_linked: bool
 
     @property
+    def former(self) -> str | None:
+        """The collection whose place the target takes when the load is complete, if any."""
+        return self.collection if self.collection != self.target else None
+
+    @property
     def indexes(self) -> dict[str, IndexType]:
-        """The payload fields, beside the load's id, that are filtered by when a load completes."""
+        """The payload fields, beside the load's id, that loads filter by."""
         indexes: dict[str, IndexType] = {}
+        if self.embed:
+            indexes[EMBEDDING_HASH] = "keyword"
         if self.root_id:
             indexes[self.root_id] = "keyword"
         if self.hard_delete and self.is_linked:
             indexes[DELETED] = "bool"
         return indexes
 
+    def point_id(self, identity: Any, occurrence: int = 0) -> str:
+        """The id of the point of a row.
+
+        Args:
+            identity: The values of its key, or its content if there is no key.
+            occurrence: How many rows of the load with the same identity came before.
+        """
+        if self.key and not occurrence:
+            return key_point_id(self.collection, identity, self.key_types)
+        return content_point_id(self.collection, identity, occurrence)
+
     @classmethod
-    def of(cls, table: TTableSchema, schema: Schema, collection: str) -> TablePlan:
+    def of(
+        cls, table: TTableSchema, schema: Schema, collection: str, target: str | None = None
+    ) -> TablePlan:
         """Read the plan off a table that dlt prepared for loading."""
         columns: Mapping[str, Any] = table["columns"]
         disposition = str(table["write_disposition"])
@@ -91,6 +120,7 @@ class TablePlan:
         return cls(
             table_name=str(table["name"]),
             collection=collection,
+            target=target or collection,
             write_disposition=disposition,
             nested=nested,
             key=tuple(key),

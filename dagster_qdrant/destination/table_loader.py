@@ -1,0 +1,207 @@
+"""Rows -> points: what of a table's rows is new or changed is embedded and written.
+
+Nothing here knows where the rows come from: a file of a load, or a collection that is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from dagster_qdrant.destination.collections import Collections, vector_params
+from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.load_counts import LoadCounts
+from dagster_qdrant.destination.point_writer import PointWriter, Window
+from dagster_qdrant.destination.rows import Row
+from dagster_qdrant.destination.table_plan import DELETED, EMBEDDING_HASH, ROW_HASH, TablePlan
+from dagster_qdrant.embedding import EmbeddingError, load_embedder
+from dagster_qdrant.errors import QdrantTerminalError
+
+
+class TableLoader:
+    """Brings windows of rows into the collection of a table.
+
+    Args:
+        collections: The dataset's collections.
+        plan: How the rows become points.
+        config: The destination's options.
+        load_id: The load that the rows belong to.
+    """
+
+    def __init__(
+        self,
+        collections: Collections,
+        plan: TablePlan,
+        config: QdrantDestinationConfiguration,
+        load_id: str,
+    ) -> None:
+        self.counts = LoadCounts()
+        self._collections = collections
+        self._connection = collections.connection
+        self._plan = plan
+        self._config = config
+        self._load_id = load_id
+        # Where vectors may be that this load needs.
+        self._sources = [plan.target]
+        if plan.former and plan.embed:
+            former = collections.describe(plan.former)
+            if former and config.embedding.vector_name in vector_params(former):
+                self._sources.append(plan.former)
+        # How often a content came that more than one row has.
+        self._occurrences: dict[str, int] = {}
+
+    def load(self, windows: Iterable[list[Row]], report: Callable[[LoadCounts], None]) -> None:
+        """Load windows one after the other. Doing it again changes nothing.
+
+        Args:
+            windows: The rows.
+            report: Called after each window.
+        """
+        config = self._config
+        with PointWriter(
+            self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
+        ) as writer:
+            for rows in windows:
+                # Writes of the window before go on while this one is embedded, unless they
+                # concern the same points.
+                if not writer.pending_ids.isdisjoint(row.point_id for row in rows):
+                    writer.finish()
+                self.counts.rows += len(rows)
+                window = self._resolve(rows)
+                self._embed(window)
+                writer.finish()
+                writer.start(window)
+                self._count(window)
+                report(self.counts)
+            writer.finish()
+        self.counts.seconds_writing = writer.seconds
+
+    def _resolve(self, rows: list[Row]) -> Window:
+        """Decide for each row what has to be done, with one look at what is there."""
+        window = Window()
+        existing = self._look_up([row.point_id for row in rows])
+        if self._plan.write_disposition == "replace":
+            existing |= self._tell_twins_apart(rows, existing)
+        for row in rows:
+            window.rows[row.point_id] = row  # the last one of a key wins
+        for row in window.rows.values():
+            if self._plan.hard_delete and _is_deleted(row.payload.get(self._plan.hard_delete)):
+                self._delete(row, window)
+                continue
+            known = existing.get(row.point_id, {})
+            same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
+            row.payload[ROW_HASH] = row.row_hash
+            if row.embedding_hash:
+                row.payload[EMBEDDING_HASH] = row.embedding_hash
+            if row.point_id not in existing or not same_vector:
+                window.upsert.append(row)
+            elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
+                window.unchanged.append(row)
+            else:
+                window.overwrite.append(row)
+        return window
+
+    def _delete(self, row: Row, window: Window) -> None:
+        if not self._plan.is_linked:
+            window.deleted.append(row)
+            return
+        # Its nested rows go when the load completes, and are found by what stays of it until then.
+        kept = (self._plan.row_id, self._plan.load_id)
+        row.payload = {name: row.payload[name] for name in kept} | {DELETED: True}
+        row.text = None
+        window.tombstones.append(row)
+
+    def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
+        return not self._plan.is_linked or all(
+            row.payload.get(name) == known.get(name)
+            for name in self._plan.links
+            if name != self._plan.load_id
+        )
+
+    def _look_up(self, point_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        records = self._connection.request(
+            self._connection.client.retrieve,
+            self._plan.target,
+            ids=list(dict.fromkeys(point_ids)),
+            with_payload=[EMBEDDING_HASH, ROW_HASH, *sorted(self._plan.links)],
+            with_vectors=False,
+        )
+        return {str(record.id): record.payload or {} for record in records}
+
+    def _tell_twins_apart(
+        self, rows: list[Row], existing: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Give rows that are equal in this load an id each.
+
+        The first of them has the plain id, and so has a row of the next load. Which ids are taken
+        by others of this load, earlier windows and files included, is read off the collection.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        taken: dict[str, Any] = {}
+
+        def is_free(row: Row) -> bool:
+            row_id = row.payload.get(self._plan.row_id)
+            if taken.get(row.point_id, row_id) != row_id:
+                return False
+            known = found.get(row.point_id) or existing.get(row.point_id) or {}
+            written_now = known.get(self._plan.load_id) == self._load_id
+            return not written_now or known.get(self._plan.row_id) == row_id
+
+        waiting = rows
+        while waiting:
+            blocked: list[Row] = []
+            for row in waiting:
+                if is_free(row):
+                    taken[row.point_id] = row.payload.get(self._plan.row_id)
+                    continue
+                base = self._plan.point_id(row.identity)
+                self._occurrences[base] = self._occurrences.get(base, 0) + 1
+                row.point_id = self._plan.point_id(row.identity, self._occurrences[base])
+                blocked.append(row)
+            if blocked:
+                found |= self._look_up([row.point_id for row in blocked])
+            waiting = blocked
+        return found
+
+    def _embed(self, window: Window) -> None:
+        """Give each row that is written its vector, and embed only texts that no point has."""
+        rows = [row for row in window.upsert if row.text is not None]
+        if not rows:
+            return
+        vectors = self._vectors_there_already({str(row.embedding_hash) for row in rows})
+        new = {row.embedding_hash: row.text for row in rows if row.embedding_hash not in vectors}
+        self.counts.embedded += sum(row.embedding_hash in new for row in rows)
+        self.counts.reused += sum(row.embedding_hash not in new for row in rows)
+        if new:
+            start = time.monotonic()
+            try:
+                made = load_embedder(self._config.embedding).embed(list(map(str, new.values())))
+            except EmbeddingError as error:
+                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
+            vectors |= zip(map(str, new), made, strict=True)
+            self.counts.texts += len(new)
+            self.counts.seconds_embedding += time.monotonic() - start
+        for row in rows:
+            row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
+
+    def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
+        vector_name = self._config.embedding.vector_name
+        found: dict[str, Any] = {}
+        for collection in self._sources:
+            missing = embedding_hashes - set(found)
+            found |= self._collections.vectors(collection, vector_name, EMBEDDING_HASH, missing)
+        return found
+
+    def _count(self, window: Window) -> None:
+        counts = self.counts
+        counts.written += len(window.upsert)
+        counts.payload_only += len(window.overwrite)
+        counts.unchanged += len(window.unchanged)
+        counts.deleted += len(window.deleted) + len(window.tombstones)
+        counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
+
+
+def _is_deleted(mark: Any) -> bool:
+    # dlt's rule: a boolean deletes when it is true, any other value when it is not NULL.
+    return mark if isinstance(mark, bool) else mark is not None

@@ -1,0 +1,85 @@
+"""A load that is killed outright, at any moment, and the next one, which makes up for it."""
+
+import multiprocessing
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests import targets
+from tests.crashing import FORMER, LATTER, Machine, cinema, load_and_die
+from tests.targets import Target
+
+# How many crashes to try on each kind of Qdrant.
+CRASHES = int(os.environ.get("CRASHES", "8"))
+
+# The requests of a load into all three tables.
+LAST_REQUEST = 60
+
+
+@pytest.fixture(scope="module", params=["path", "rest"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Target]:
+    with getattr(targets, request.param)(tmp_path_factory.mktemp("target")) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def child() -> Any:
+    """Makes processes that have all modules imported when they start."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.crashing", "qdrant_client", "fastembed"])
+    return context.Process
+
+
+def content(target: Target, dataset: str) -> dict[str, list[str]]:
+    """What readers see of the tables, without what is new in each load by its nature."""
+    return {
+        table: sorted(str(sorted(row.items())) for row in target.rows(f"{dataset}_{table}"))
+        for table in ("films", "films__tags", "events")
+    }
+
+
+@given(
+    disposition=st.sampled_from(["append", "merge", "replace"]),
+    place=st.sampled_from(["Dagster", "the same folder", "a new machine"]),
+    request_number=st.integers(1, LAST_REQUEST),
+    answered=st.booleans(),
+)
+@settings(
+    max_examples=CRASHES,
+    deadline=None,
+    derandomize="CRASHES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_load_after_a_crash_leaves_what_one_without_it_would(
+    child, target, model, tmp_path_factory, disposition, place, request_number, answered
+):
+    folder = tmp_path_factory.mktemp("pipelines")
+    loads = (cinema(disposition, FORMER, 5), cinema(disposition, LATTER, 9))
+
+    def machine(name: str) -> Machine:
+        pipelines = None if place == "Dagster" else str(folder / name)
+        dataset = f"crash_{uuid.uuid4().hex[:8]}"
+        return Machine(target.options | model, dataset, pipelines)
+
+    undisturbed = machine("undisturbed")
+    for source in loads:
+        undisturbed.load(source)
+
+    first = machine("first")
+    first.load(loads[0])
+    crashed = child(target=load_and_die, args=(first, disposition, request_number, answered))
+    crashed.start()
+    crashed.join()
+    assert crashed.exitcode in (0, -signal.SIGKILL)
+    event("killed" if crashed.exitcode else "done before it was to be killed")
+    if crashed.exitcode:
+        fresh = replace(first, pipelines=str(folder / "fresh"))
+        (fresh if place == "a new machine" else first).load(loads[1])
+    assert content(target, first.dataset) == content(target, undisturbed.dataset)
