@@ -95,6 +95,15 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         description="Seconds without a sign of life after which another load that appends counts "
         "as dead, and its rows are taken back. Default: 20.",
     )
+    replace_strategy: Optional[str] = Field(
+        default=None,
+        description="How a replace takes over: 'in-place' (rows one by one, former ones last) or "
+        "'swap' (a new collection, then an alias). Default: 'in-place'.",
+    )
+    keep_former: Optional[bool] = Field(
+        default=None,
+        description="Keep the collection that a swap replaced, for a rollback. Default: false.",
+    )
     dataset_separator: Optional[str] = Field(
         default=None, description="Stands between dataset and table in a name. Default: '_'."
     )

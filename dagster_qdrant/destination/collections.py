@@ -58,6 +58,7 @@ class Collections:
     def ensure(
         self,
         table_name: str,
+        collection: str,
         *,
         embedding: EmbeddingOptions | None = None,
         embed: tuple[str, ...] = (),
@@ -70,13 +71,14 @@ class Collections:
 
         Args:
             table_name: The table.
+            collection: The collection; not always the one that its name would give.
             embedding: The model whose vectors it holds; None: no vectors.
             embed: The columns that are embedded.
             indexes: Payload fields that are filtered or sorted by.
         """
         from qdrant_client import models
 
-        client, collection = self.connection.client, self.name(table_name)
+        client = self.connection.client
         vectors: dict[str, models.VectorParams] = {}
         about: dict[str, Any] = {"dataset": self.dataset_name, "table": table_name}
         if embedding:
@@ -115,12 +117,12 @@ class Collections:
         """The exact number of points."""
         return self.connection.request(self.connection.client.count, collection, exact=True).count
 
-    def values(self, collection: str, field_name: str, limit: int = 10_000) -> list[str]:
-        """The different values of an indexed payload field, as text."""
+    def values(self, collection: str, field_name: str, limit: int = 10_000) -> dict[str, int]:
+        """The different values of an indexed payload field, as text, and how often they are."""
         facet = self.connection.request(
             self.connection.client.facet, collection, key=field_name, limit=limit, exact=True
         )
-        return [str(hit.value) for hit in facet.hits]
+        return {str(hit.value): hit.count for hit in facet.hits}
 
     def vectors(
         self, collection: str, vector_name: str, field_name: str, values: Set[str]
@@ -191,6 +193,38 @@ class Collections:
                 points_selector=models.FilterSelector(filter=condition),
                 wait=True,
             )
+
+    def pages(
+        self,
+        collection: str,
+        condition: models.Filter | None = None,
+        *,
+        with_payload: bool | list[str],
+        page: int,
+    ) -> Iterator[list[models.Record]]:
+        """Points without their vectors, so many at a time, in the order of their ids.
+
+        Args:
+            collection: The collection.
+            condition: Which points; None: all.
+            with_payload: Whether with the payload, or with which of its fields.
+            page: How many at a time.
+        """
+        offset: Any = None
+        while True:
+            records, offset = self.connection.request(
+                self.connection.client.scroll,
+                collection,
+                scroll_filter=condition,
+                limit=page,
+                offset=offset,
+                with_payload=with_payload,
+                with_vectors=False,
+            )
+            if records:
+                yield records
+            if offset is None:
+                return
 
     def newest_first(
         self, collection: str, condition: models.Filter | None, order_by: str, page: int = 10

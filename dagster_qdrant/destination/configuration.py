@@ -39,6 +39,16 @@ DEFAULT_UPLOAD_BATCH_SIZE = 64
 DEFAULT_DATASET_SEPARATOR = "_"
 DEFAULT_ABANDONED_AFTER = 20.0  # seconds
 
+# dlt's names for its strategies may be set for all destinations. Each means the one of ours that
+# keeps its promise.
+_SWAPS = {
+    "in-place": False,
+    "swap": True,
+    "truncate-and-insert": False,
+    "insert-from-staging": True,
+    "staging-optimized": True,
+}
+
 
 @configspec
 class QdrantCredentials(CredentialsConfiguration):
@@ -112,6 +122,9 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
     abandoned_after: float = DEFAULT_ABANDONED_AFTER
 
+    replace_strategy: str = "in-place"  # type: ignore[assignment]  # dlt has other names
+    keep_former: bool = False
+
     model: str = DEFAULT_MODEL
     model_path: Optional[str] = None
     cache_dir: Optional[str] = None
@@ -141,6 +154,15 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         if path and not Path(path).is_absolute():
             path = self.make_location(path, "%s.qdrant")
         self.location, self.path = location, path
+        if self.replace_strategy not in _SWAPS:
+            raise QdrantConfigurationError(
+                f"`replace_strategy` is {self.replace_strategy!r}; it must be 'in-place' or 'swap'."
+            )
+        if self.keep_former and not self.swaps:
+            raise QdrantConfigurationError(
+                "`keep_former` keeps the collection that a swap replaced. Set `replace_strategy` "
+                "to 'swap' too, or remove it."
+            )
         if self.abandoned_after <= 0:
             raise QdrantConfigurationError(
                 f"`abandoned_after` is {self.abandoned_after}; it must be more than 0 seconds."
@@ -192,6 +214,11 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         section = f"destination.{self.destination_name or self.destination_type}.{name}"
         keys = [f"{self.pipeline_name}.{section}", section] if self.pipeline_name else [section]
         return next((value for key in keys if (value := dlt.config.get(key, str))), None)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether replaced tables get a new collection, which takes the place of the former."""
+        return _SWAPS[self.replace_strategy]
 
     @property
     def connection(self) -> ConnectionOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -20,16 +21,24 @@ from dlt.common.destination.client import (
 from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema, TSchemaTables
 from dlt.common.schema.typing import C_DLT_LOAD_ID, TTableSchema
+from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dlt.common.storages import ParsedLoadJobFileName
-from dlt.common.storages.load_package import LoadPackageStateInjectableContext
+from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.common.storages.load_package import (
+    LoadPackageStateInjectableContext,
+    commit_load_package_state,
+    destination_state,
+)
 
 from dagster_qdrant.client import Connection, connect
 from dagster_qdrant.destination.collections import Collections, matches
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.generations import Generations
 from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.load_leases import LoadLease, leases, taken_back
+from dagster_qdrant.destination.rebuild import embed_again, is_outdated, refuse_change
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
     refuse_unfit_collection,
@@ -41,6 +50,11 @@ from dagster_qdrant.embedding import preload_embedder
 from dagster_qdrant.errors import QdrantTransientError
 
 logger = logging.getLogger(__name__)
+
+# Under this key the state of a load package says which collections the load builds.
+_TARGETS = "qdrant_targets"
+# And here how many rows of each load those had that are embedded again.
+_REBUILT = "qdrant_rebuilt"
 
 
 class QdrantJobClient(JobClientBase, WithStateSync):
@@ -102,7 +116,16 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
-        return TablePlan.of(table, self.schema, collection)
+        return TablePlan.of(table, self.schema, collection, self._targets().get(collection))
+
+    def _targets(self) -> dict[str, str]:
+        """The collections that this load builds, by the names that they are going to have."""
+        try:
+            state = destination_state()
+        except CurrentLoadPackageStateNotAvailable:  # nothing is loaded at the moment
+            return {}
+        targets: dict[str, str] = state.get(_TARGETS, {})
+        return targets
 
     # Storage
 
@@ -127,17 +150,22 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def drop_storage(self) -> None:
         """Delete the dataset's collections: those of tables that its schemas know."""
-        collections = self.collections
         tables = self.dlt_tables.table_names() | set(self.schema.tables)
         for table_name in sorted(tables):
-            collections.drop(collections.name(table_name))
+            self._drop(table_name)
 
     def drop_tables(self, *tables: str, delete_schema: bool = True) -> None:
         """Delete the collections of some tables; dlt's refresh modes call it."""
         for table_name in tables:
-            self.collections.drop(self.collections.name(table_name))
+            self._drop(table_name)
         if delete_schema:
             self.dlt_tables.delete_schema()
+
+    def _drop(self, table_name: str) -> None:
+        collections = self.collections
+        collection = collections.name(table_name)
+        Generations(collections).drop(collection)
+        collections.drop(collection)
 
     # Schema
 
@@ -153,7 +181,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self.ensure_collection(self.schema.version_table_name)
+        self._ensure_table(self.schema.version_table_name)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         for table in sorted(tables, key=lambda table: str(table["name"])):
@@ -175,23 +203,58 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     ) -> TSchemaTables | None:
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
-        for table_name in sorted(only_tables or self.schema.tables):
-            self.ensure_collection(table_name)
-        dlt_tables = self.dlt_tables
-        if dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
-            dlt_tables.store_schema()
+        tables = set(only_tables or self.schema.tables)
+        rebuilt = self._choose_targets(tables - set(self.schema.dlt_table_names()))
+        for table_name in sorted(tables | {plan.table_name for plan in rebuilt}):
+            self._ensure_table(table_name)
+        load_id = Container()[LoadPackageStateInjectableContext].load_id
+        for plan in rebuilt:
+            if plan.write_disposition != "replace":  # which brings all rows that there shall be
+                rows_by_load = embed_again(self.collections, plan, self.config, load_id)
+                destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
+                commit_load_package_state()
+        if self.dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
+            self.dlt_tables.store_schema()
         return update
 
-    def ensure_collection(self, table_name: str) -> None:
-        """See that the collection of a table is there, with its indexes."""
-        plan = self._plan(self.prepare_load_table(table_name))
-        if plan.embed and not self.collections.exists(plan.collection):
+    def _choose_targets(self, table_names: set[str]) -> list[TablePlan]:
+        """Decide which tables get a new collection, and write it down in the load package."""
+        roots = {str(get_root_table(self.schema.tables, name)["name"]) for name in table_names}
+        plans = [
+            self._plan(self.prepare_load_table(str(table["name"])))
+            for root in sorted(roots)
+            for table in get_nested_tables(self.schema.tables, root)
+        ]
+        generations = Generations(self.collections)
+        rebuilt = [plan for plan in plans if self._is_rebuilt(plan, generations)]
+        targets = {plan.collection: generations.next(plan.collection) for plan in rebuilt}
+        if targets:
+            destination_state()[_TARGETS] = targets
+            commit_load_package_state()
+        return [replace(plan, target=targets[plan.collection]) for plan in rebuilt]
+
+    def _is_rebuilt(self, plan: TablePlan, generations: Generations) -> bool:
+        info = self.collections.describe(plan.collection)
+        if info is None:
+            generations.recover(plan.collection)
+            info = self.collections.describe(plan.collection)
+        if plan.write_disposition == "replace" and self.config.swaps:
+            return True
+        return info is not None and is_outdated(plan, info, self.config.embedding)
+
+    def _ensure_table(self, table_name: str) -> None:
+        self.ensure_collection(self._plan(self.prepare_load_table(table_name)))
+
+    def ensure_collection(self, plan: TablePlan) -> None:
+        """See that the collection which a table is loaded into is there, with its indexes."""
+        if plan.embed and not self.collections.exists(plan.target):
             preload_embedder(self.config.embedding)  # all of its rows are going to need it
         self.collections.ensure(
-            table_name,
+            plan.table_name,
+            plan.target,
             embedding=self.config.embedding if plan.embed else None,
             embed=plan.embed,
-            indexes=self.dlt_tables.indexes(table_name) | plan.indexes,
+            indexes=self.dlt_tables.indexes(plan.table_name) | plan.indexes,
         )
 
     # Loading
@@ -224,9 +287,20 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             )
             for dead in lease.dead_loads(dlt_tables) if lease else ():
                 self._take_back(dead)
+            self._switch_to_targets()
         if not dlt_tables.complete_load(load_id):
             raise QdrantTransientError(taken_back(load_id, self._pipeline_name))
         leases.pop(load_id, None)
+
+    def _switch_to_targets(self) -> None:
+        targets = self._targets()
+        generations = Generations(self.collections)
+        field = self.schema.naming.normalize_identifier(C_DLT_LOAD_ID)
+        for collection, rows_by_load in destination_state().get(_REBUILT, {}).items():
+            if not generations.leads_to(collection, targets[collection]):
+                refuse_change(self.collections, collection, field, rows_by_load)
+        if targets:
+            generations.switch(targets, self.config.keep_former)
 
     def give_up_load(self, load_id: str) -> None:
         """Write down that a load will never be resumed, so that the next one need not wait for it.

@@ -5,8 +5,7 @@ It happens after all rows of the load are in and before the load counts, and may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
@@ -78,7 +77,10 @@ def _delete_orphans(
     from qdrant_client import models
 
     of_this_load = models.FieldCondition(key=root.load_id, match=models.MatchValue(value=load_id))
-    for roots in _pages(root, models.Filter(must=[of_this_load]), collections):
+    condition = models.Filter(must=[of_this_load])
+    fields = [root.row_id, DELETED]
+    for records in collections.pages(root.target, condition, with_payload=fields, page=_PAGE):
+        roots = [record.payload or {} for record in records]
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
         for plan in nested:
@@ -91,22 +93,3 @@ def _delete_orphans(
     if root.hard_delete:
         marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
         collections.delete_where(root.target, models.Filter(must=[of_this_load, marked]))
-
-
-def _pages(plan: TablePlan, condition: Any, collections: Collections) -> Iterator[list[Any]]:
-    connection = collections.connection
-    offset: Any = None
-    while True:
-        records, offset = connection.request(
-            connection.client.scroll,
-            plan.target,
-            scroll_filter=condition,
-            limit=_PAGE,
-            offset=offset,
-            with_payload=[plan.row_id, DELETED],
-            with_vectors=False,
-        )
-        if records:
-            yield [record.payload or {} for record in records]
-        if offset is None:
-            return

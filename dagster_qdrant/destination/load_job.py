@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -14,9 +12,10 @@ from dlt.common.storages import FileStorage
 
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
+from dagster_qdrant.destination.load_counts import load_reports
 from dagster_qdrant.destination.load_leases import LoadLease
 from dagster_qdrant.destination.point_ids import canonical_json
+from dagster_qdrant.destination.progress import Progress
 from dagster_qdrant.destination.rows import Row, digest
 from dagster_qdrant.destination.table_loader import TableLoader
 from dagster_qdrant.destination.table_plan import TablePlan
@@ -29,13 +28,9 @@ from dagster_qdrant.errors import (
 if TYPE_CHECKING:
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
-logger = logging.getLogger(__name__)
-
 # Bounds of a window, and with it of a job's memory.
 _WINDOW_ROWS = 1024
 _WINDOW_BYTES = 8 * 1024 * 1024
-
-_PROGRESS_INTERVAL = 5.0
 
 
 class QdrantLoadJob(RunnableLoadJob):
@@ -69,18 +64,22 @@ class QdrantLoadJob(RunnableLoadJob):
                 self._load(job_client.collections)
         except QdrantNotFoundError as error:
             # dlt creates collections once a load, also if it tries the load again.
-            job_client.ensure_collection(self._plan.table_name)
+            job_client.ensure_collection(self._plan)
             raise QdrantTransientError(
-                f"Collection `{self._plan.collection}` was deleted while table "
+                f"Collection `{self._plan.target}` was deleted while table "
                 f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "
                 f"loads had written is lost. ({error})"
             ) from error
 
     def _load(self, collections: Collections) -> None:
         loader = TableLoader(collections, self._plan, self._config, self._load_id)
-        progress = _Progress(self._plan.table_name, self._file_path)
+        progress = Progress(self._plan.table_name, self._count_rows)
         loader.load(self._windows(), progress.report)
         load_reports.add(self._load_id, self._plan.table_name, loader.counts)
+
+    def _count_rows(self) -> int:
+        with FileStorage.open_zipsafe_ro(self._file_path) as lines:
+            return sum(1 for line in lines if line.strip())
 
     def _windows(self) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -115,36 +114,6 @@ class QdrantLoadJob(RunnableLoadJob):
             )
         key = [payload[name] for name in plan.key] if plan.key else None
         return Row.of(payload, plan, self._config.model, size=size, identity=key)
-
-
-class _Progress:
-    """Says every few seconds how far a file is; nothing of one that takes less."""
-
-    def __init__(self, table_name: str, file_path: str) -> None:
-        self._table_name = table_name
-        self._file_path = file_path
-        self._start = self._reported = time.monotonic()
-        self._total = 0
-
-    def report(self, counts: LoadCounts) -> None:
-        now = time.monotonic()
-        if now - self._reported < _PROGRESS_INTERVAL:
-            return
-        self._reported = now
-        if not self._total:  # counted when it is first wanted
-            with FileStorage.open_zipsafe_ro(self._file_path) as lines:
-                self._total = sum(1 for line in lines if line.strip())
-        rate = counts.rows / (now - self._start)
-        with_text = counts.embedded + counts.reused
-        logger.info(
-            "%s: %d of %d rows, %.0f rows/s, %.0f %% of the vectors reused, %.0f s to go.",
-            self._table_name,
-            counts.rows,
-            self._total,
-            rate,
-            100 * counts.reused / with_text if with_text else 0,
-            max(0, self._total - counts.rows) / rate,
-        )
 
 
 def _preview(row: Mapping[str, Any]) -> str:

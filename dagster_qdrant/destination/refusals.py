@@ -15,7 +15,7 @@ from dlt.common.schema.utils import (
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import Collections, about, vector_params
 from dagster_qdrant.destination.table_plan import TablePlan
-from dagster_qdrant.embedding import EmbeddingError, EmbeddingOptions
+from dagster_qdrant.embedding import VECTOR_NAME_PREFIX, EmbeddingError, EmbeddingOptions
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
 
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
@@ -104,10 +104,10 @@ def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
 def refuse_unfit_collection(
     plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
 ) -> None:
-    """A collection that exists has to be the table's own, with vectors of the model.
+    """A collection that exists has to be the table's own.
 
     Raises:
-        QdrantTerminalError: If it belongs to another table, or has other vectors.
+        QdrantTerminalError: If it belongs to another table or program.
     """
     info = collections.describe(plan.collection)
     if info is None:
@@ -120,19 +120,16 @@ def refuse_unfit_collection(
             f"`{collections.dataset_name}` would have the same name. Use another dataset name or "
             "another `dataset_separator`."
         )
-    if not plan.embed:
-        return
+    # A collection that this package or dlt's destination made is embedded again, another is not.
     found = vector_params(info)
-    params = found.get(embedding.vector_name)
-    if params is not None and params.size == embedding.vector_size:
+    if not plan.embed or owner or any(name.startswith(VECTOR_NAME_PREFIX) for name in found):
         return
     holds = (
         " and ".join(f"`{name}` of size {vector.size}" for name, vector in found.items())
         or "no vectors"
     )
     raise QdrantTerminalError(
-        f"Collection `{plan.collection}` has {holds}, but the model '{embedding.model}' makes "
-        f"`{embedding.vector_name}` of size {embedding.vector_size}. Set `model` to the one it was "
-        "loaded with, load into another dataset, or have dlt drop and load it anew with "
-        "`refresh='drop_resources'`."
+        f"Collection `{plan.collection}` was not made by this package and has {holds}, but table "
+        f"`{plan.table_name}` needs `{embedding.vector_name}` of size {embedding.vector_size}. "
+        "Load into another dataset, or delete the collection."
     )
