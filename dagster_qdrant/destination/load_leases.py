@@ -130,7 +130,7 @@ def taken_back(load_id: str, pipeline_name: str) -> str:
     return (
         f"Load {load_id} of pipeline `{pipeline_name}` gave no sign of life for a while, so "
         "another run of the pipeline took back what it had appended. Run it again. (Without "
-        "Dagster, throw the load away before: `dlt pipeline ... drop-pending-packages`.)"
+        "Dagster, throw the load away before: `dlt pipeline ... abort-packages`.)"
     )
 
 

@@ -66,8 +66,8 @@ def embed_again(
     loader = TableLoader(collections, plan, config, load_id)
     progress = Progress(f"{plan.table_name}, again", lambda: total)
     loader.load(_windows(collections, plan, config.model), progress.report)
+    _remove_others(collections, plan)
     if collections.count(plan.target) != total:
-        collections.drop(plan.target)  # an attempt before brought rows that are gone by now
         raise QdrantTransientError(_changed(plan.collection))
     return rows_by_load
 
@@ -88,8 +88,21 @@ def _changed(collection: str) -> str:
     return (
         f"Another load changed collection `{collection}` while it was embedded again. Run it "
         "again; what is embedded already is not embedded once more. (Without Dagster, throw this "
-        "load away before: `dlt pipeline ... drop-pending-packages`.)"
+        "load away before: `dlt pipeline ... abort-packages`.)"
     )
+
+
+def _remove_others(collections: Collections, plan: TablePlan) -> None:
+    """Remove points that an attempt before brought and that the collection does not have."""
+    from qdrant_client import models
+
+    client, request = collections.connection.client, collections.connection.request
+    for records in collections.pages(plan.target, with_payload=False, page=_PAGE):
+        ids = [record.id for record in records]
+        found = request(client.retrieve, plan.collection, ids=ids, with_payload=False)
+        if others := sorted({str(each) for each in ids} - {str(record.id) for record in found}):
+            selector = models.PointIdsList(points=list(others))
+            request(client.delete, plan.target, points_selector=selector, wait=True)
 
 
 def _windows(collections: Collections, plan: TablePlan, model: str) -> Iterator[list[Row]]:
