@@ -53,6 +53,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         collection=given.collection,
         target=given.collection,
         write_disposition="merge",
+        partition=None,
         nested=False,
         key=("id",),
         key_types=("bigint",),

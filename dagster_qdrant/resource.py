@@ -156,11 +156,14 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             )
         return super().get_resource_definition()
 
-    def destination(self, destination_name: str | None = None) -> qdrant:
+    def destination(
+        self, destination_name: str | None = None, partition: str | None = None
+    ) -> qdrant:
         """The dlt destination with these options, for pipelines of one's own.
 
         Args:
             destination_name: Name of the section in dlt's configuration, if not "qdrant".
+            partition: The part of the tables that a load brings; `replace` replaces only that.
 
         Example:
             >>> dlt.pipeline("movies", destination=QdrantResource(path="data").destination())
@@ -180,6 +183,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             location=location,
             path=path,
             destination_name=destination_name,
+            partition=partition,
             **given,
         )
 

@@ -113,14 +113,23 @@ class Collections:
         with suppress(QdrantNotFoundError):
             self.connection.request(self.connection.client.delete_collection, collection)
 
-    def count(self, collection: str) -> int:
-        """The exact number of points."""
-        return self.connection.request(self.connection.client.count, collection, exact=True).count
+    def count(self, collection: str, condition: models.Filter | None = None) -> int:
+        """The exact number of points, all or those that a filter selects."""
+        return self.connection.request(
+            self.connection.client.count, collection, count_filter=condition, exact=True
+        ).count
 
-    def values(self, collection: str, field_name: str, limit: int = 10_000) -> dict[str, int]:
+    def values(
+        self, collection: str, field_name: str, condition: models.Filter | None = None
+    ) -> dict[str, int]:
         """The different values of an indexed payload field, as text, and how often they are."""
         facet = self.connection.request(
-            self.connection.client.facet, collection, key=field_name, limit=limit, exact=True
+            self.connection.client.facet,
+            collection,
+            key=field_name,
+            facet_filter=condition,
+            limit=10_000,
+            exact=True,
         )
         return {str(hit.value): hit.count for hit in facet.hits}
 

@@ -124,6 +124,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
 
     replace_strategy: str = "in-place"  # type: ignore[assignment]  # dlt has other names
     keep_former: bool = False
+    # The part of the tables that a load brings. A replace then replaces that part only.
+    partition: Annotated[Optional[str], NotResolved()] = None
 
     model: str = DEFAULT_MODEL
     model_path: Optional[str] = None
@@ -162,6 +164,11 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
             raise QdrantConfigurationError(
                 "`keep_former` keeps the collection that a swap replaced. Set `replace_strategy` "
                 "to 'swap' too, or remove it."
+            )
+        if self.partition is not None and self.swaps:
+            raise QdrantConfigurationError(
+                "`replace_strategy` is 'swap', which replaces whole collections, and a partition "
+                f"(`{self.partition}`) is loaded. Set it to 'in-place'."
             )
         if self.abandoned_after <= 0:
             raise QdrantConfigurationError(

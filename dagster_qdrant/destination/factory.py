@@ -31,6 +31,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         path: Folder for qdrant-client's local mode.
         destination_name: Name of the section in dlt's configuration, if not "qdrant".
         environment: dlt's name for where the pipeline runs.
+        partition: The part of the tables that a load brings; `replace` replaces that part only.
         **kwargs: Any other option of `QdrantDestinationConfiguration`, say `model=...`.
 
     Raises:
@@ -53,6 +54,8 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         path: str | None = None,
         destination_name: str | None = None,
         environment: str | None = None,
+        *,
+        partition: str | None = None,
         **kwargs: Any,
     ) -> None:
         self._refuse_unknown(kwargs)
@@ -64,6 +67,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         )
         self._location = location
         self._path = path
+        self._partition = partition
 
     def configuration(
         self, initial_config: QdrantDestinationConfiguration | None, accept_partial: bool = False
@@ -72,12 +76,13 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         config = initial_config or self.spec()
         config.location = config.location or self._location
         config.path = config.path or self._path
+        config.partition = config.partition or self._partition
         return super().configuration(config, accept_partial)
 
     def __repr__(self) -> str:
         """The destination without its credentials."""
         params = {key: value for key, value in self.config_params.items() if key != "credentials"}
-        place = {"location": self._location, "path": self._path}
+        place = {"location": self._location, "path": self._path, "partition": self._partition}
         given = {key: value for key, value in (place | params).items() if value is not None}
         return f"qdrant({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 

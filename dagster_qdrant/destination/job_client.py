@@ -41,6 +41,7 @@ from dagster_qdrant.destination.load_leases import LoadLease, leases, taken_back
 from dagster_qdrant.destination.rebuild import embed_again, is_outdated, refuse_change
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
+    refuse_rows_without_partition,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
     refuse_unknown_model,
@@ -116,7 +117,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
-        return TablePlan.of(table, self.schema, collection, self._targets().get(collection))
+        target = self._targets().get(collection)
+        return TablePlan.of(table, self.schema, collection, target, self.config.partition)
 
     def _targets(self) -> dict[str, str]:
         """The collections that this load builds, by the names that they are going to have."""
@@ -181,7 +183,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self._ensure_table(self.schema.version_table_name)
+        self.ensure_collection(self._prepared_plan(self.schema.version_table_name))
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         for table in sorted(tables, key=lambda table: str(table["name"])):
@@ -206,10 +208,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         tables = set(only_tables or self.schema.tables)
         rebuilt = self._choose_targets(tables - set(self.schema.dlt_table_names()))
         for table_name in sorted(tables | {plan.table_name for plan in rebuilt}):
-            self._ensure_table(table_name)
+            plan = self._prepared_plan(table_name)
+            self.ensure_collection(plan)
+            refuse_rows_without_partition(plan, self.collections)
         load_id = Container()[LoadPackageStateInjectableContext].load_id
         for plan in rebuilt:
-            if plan.write_disposition != "replace":  # which brings all rows that there shall be
+            # A replace brings all rows that there shall be, unless it is one of a partition.
+            if plan.write_disposition != "replace" or plan.partition is not None:
                 rows_by_load = embed_again(self.collections, plan, self.config, load_id)
                 destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
                 commit_load_package_state()
@@ -221,7 +226,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Decide which tables get a new collection, and write it down in the load package."""
         roots = {str(get_root_table(self.schema.tables, name)["name"]) for name in table_names}
         plans = [
-            self._plan(self.prepare_load_table(str(table["name"])))
+            self._prepared_plan(str(table["name"]))
             for root in sorted(roots)
             for table in get_nested_tables(self.schema.tables, root)
         ]
@@ -242,8 +247,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             return True
         return info is not None and is_outdated(plan, info, self.config.embedding)
 
-    def _ensure_table(self, table_name: str) -> None:
-        self.ensure_collection(self._plan(self.prepare_load_table(table_name)))
+    def _prepared_plan(self, table_name: str) -> TablePlan:
+        return self._plan(self.prepare_load_table(table_name))
 
     def ensure_collection(self, plan: TablePlan) -> None:
         """See that the collection which a table is loaded into is there, with its indexes."""
@@ -283,7 +288,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 self._loaded_tables(load_id),
                 self.schema,
                 self.collections,
-                lambda table_name: self._plan(self.prepare_load_table(table_name)),
+                self._prepared_plan,
             )
             for dead in lease.dead_loads(dlt_tables) if lease else ():
                 self._take_back(dead)

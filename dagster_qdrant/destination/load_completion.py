@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
 
-from dagster_qdrant.destination.collections import Collections
-from dagster_qdrant.destination.table_plan import DELETED, TablePlan
+from dagster_qdrant.destination.collections import Collections, matches
+from dagster_qdrant.destination.table_plan import DELETED, PARTITION, TablePlan
 
 _PAGE = 500
 
@@ -49,17 +49,13 @@ def remove_what_the_load_outdates(
 def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
     from qdrant_client import models
 
+    replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
     # A load that began later has rows of its own in here, which are not former ones.
-    stays = [
-        load_id,
-        *(
-            other
-            for other in collections.values(plan.target, plan.load_id)
-            if _is_later(other, load_id)
-        ),
-    ]
+    loads = collections.values(plan.target, plan.load_id, replaced)
+    stays = [load_id, *(other for other in loads if _is_later(other, load_id))]
     condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
-    collections.delete_where(plan.target, models.Filter(must_not=[condition]))
+    former = models.Filter(must=replaced.must, must_not=[condition])
+    collections.delete_where(plan.target, former)
 
 
 def _is_later(load_id: str, than: str) -> bool:

@@ -18,7 +18,7 @@ from dagster_qdrant.destination.point_ids import canonical_json
 from dagster_qdrant.destination.progress import Progress
 from dagster_qdrant.destination.rows import Row, digest
 from dagster_qdrant.destination.table_loader import TableLoader
-from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.destination.table_plan import PARTITION, TablePlan
 from dagster_qdrant.errors import (
     QdrantNotFoundError,
     QdrantTerminalError,
@@ -101,6 +101,8 @@ class QdrantLoadJob(RunnableLoadJob):
     def _row(self, payload: dict[str, Any], number: int, size: int) -> Row:
         plan = self._plan
         payload[plan.load_id] = self._load_id
+        if plan.partition is not None:
+            payload[PARTITION] = plan.partition
         if plan.row_id not in payload:  # dlt gives none to rows of Arrow tables and data frames
             place = [self._load_id, self.job_file_info().job_id(), number]
             payload[plan.row_id] = digest(canonical_json(place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.json import json
@@ -63,7 +64,8 @@ def embed_again(
     rows_by_load = collections.values(plan.collection, plan.load_id)
     total = collections.count(plan.collection)
     _announce(collections, plan, config, total)
-    loader = TableLoader(collections, plan, config, load_id)
+    as_they_are = replace(plan, write_disposition="append", hard_delete=None)
+    loader = TableLoader(collections, as_they_are, config, load_id)
     progress = Progress(f"{plan.table_name}, again", lambda: total)
     loader.load(_windows(collections, plan, config.model), progress.report)
     _remove_others(collections, plan)

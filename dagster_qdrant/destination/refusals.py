@@ -14,7 +14,7 @@ from dlt.common.schema.utils import (
 
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import Collections, about, vector_params
-from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.destination.table_plan import PARTITION, TablePlan
 from dagster_qdrant.embedding import VECTOR_NAME_PREFIX, EmbeddingError, EmbeddingOptions
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
 
@@ -133,3 +133,23 @@ def refuse_unfit_collection(
         f"`{plan.table_name}` needs `{embedding.vector_name}` of size {embedding.vector_size}. "
         "Load into another dataset, or delete the collection."
     )
+
+
+def refuse_rows_without_partition(plan: TablePlan, collections: Collections) -> None:
+    """A partition is replaced only where every row belongs to one.
+
+    Raises:
+        QdrantTerminalError: If the table was loaded as a whole before.
+    """
+    if plan.partition is None:
+        return
+    from qdrant_client import models
+
+    empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=PARTITION))
+    if rows := collections.count(plan.collection, models.Filter(must=[empty])):
+        raise QdrantTerminalError(
+            f"Table `{plan.table_name}` is to be replaced by partitions, but {rows} rows of "
+            f"`{plan.collection}` belong to none: it was loaded as a whole before. Drop it once "
+            "with `refresh='drop_resources'`, or load into another dataset; then load the "
+            "partitions."
+        )

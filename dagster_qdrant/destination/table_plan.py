@@ -25,7 +25,9 @@ EMBEDDING_HASH = "_dlt_embedding_hash"
 ROW_HASH = "_dlt_row_hash"
 # Marks a point whose row was deleted by the load under way, and which goes when that is complete.
 DELETED = "_dlt_deleted"
-OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED})
+# The partition that a row of a replaced table belongs to.
+PARTITION = "_dlt_partition"
+OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED, PARTITION})
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class TablePlan:
         target: The collection that a load writes to, if another one takes its place when the load
             is complete; else the same.
         write_disposition: "append", "merge" or "replace".
+        partition: The part of the table that is replaced, or None for all of it.
         nested: Whether the rows come from lists in another table's rows.
         key: The columns that identify a row, empty if its content does.
         key_types: dlt's data types of these columns.
@@ -54,6 +57,7 @@ class TablePlan:
     collection: str
     target: str
     write_disposition: str
+    partition: str | None
     nested: bool
     key: tuple[str, ...]
     key_types: tuple[str | None, ...]
@@ -76,6 +80,8 @@ class TablePlan:
         indexes: dict[str, IndexType] = {}
         if self.embed:
             indexes[EMBEDDING_HASH] = "keyword"
+        if self.partition is not None:
+            indexes[PARTITION] = "keyword"
         if self.root_id:
             indexes[self.root_id] = "keyword"
         if self.hard_delete and self.is_linked:
@@ -89,13 +95,20 @@ class TablePlan:
             identity: The values of its key, or its content if there is no key.
             occurrence: How many rows of the load with the same identity came before.
         """
-        if self.key and not occurrence:
+        if self.partition is not None:  # the same row in two partitions is two points
+            identity = {"partition": self.partition, "row": identity}
+        elif self.key and not occurrence:
             return key_point_id(self.collection, identity, self.key_types)
         return content_point_id(self.collection, identity, occurrence)
 
     @classmethod
     def of(
-        cls, table: TTableSchema, schema: Schema, collection: str, target: str | None = None
+        cls,
+        table: TTableSchema,
+        schema: Schema,
+        collection: str,
+        target: str | None = None,
+        partition: str | None = None,
     ) -> TablePlan:
         """Read the plan off a table that dlt prepared for loading."""
         columns: Mapping[str, Any] = table["columns"]
@@ -122,6 +135,7 @@ class TablePlan:
             collection=collection,
             target=target or collection,
             write_disposition=disposition,
+            partition=partition if disposition == "replace" else None,
             nested=nested,
             key=tuple(key),
             key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
