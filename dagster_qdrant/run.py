@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
@@ -29,6 +30,7 @@ from dagster_qdrant.client import Connection, connect
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import load_reports
+from dagster_qdrant.destination.state_merge import base_states
 from dagster_qdrant.embedding import EmbeddingError, preload_embedder
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantError, QdrantTerminalError
 from dagster_qdrant.metadata import materialization_metadata
@@ -177,10 +179,12 @@ def _load(
             if pipeline.config.restore_from_destination:
                 pipeline.sync_destination()
         _prepare_model(connection, config, plan, source)
+    state = deepcopy(dict(pipeline.state))
     with _timed(seconds, "extract"):
         pipeline.extract(source, **extract_options)
     with _timed(seconds, "normalize"):
         normalized = pipeline.normalize()
+    base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), state))
     tables = [plan.table_name(selected) for selected in source.selected_resources.values()]
     rows = dict.fromkeys(tables, 0) | normalized.row_counts
     log.info(

@@ -16,6 +16,7 @@ from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
 from dagster_qdrant.destination.collections import Collections, IndexType, matches
 from dagster_qdrant.destination.point_ids import content_point_id
+from dagster_qdrant.destination.state_merge import merge_states
 from dagster_qdrant.errors import QdrantNotFoundError
 
 
@@ -99,6 +100,47 @@ class DltTables:
             if self._is_completed(payload.get(self._field(C_DLT_LOAD_ID))):
                 return StateInfo.from_normalized_mapping(dict(payload), self._schema.naming)
         return None
+
+    def merge_state(self, pipeline_name: str, load_id: str, base: Mapping[str, Any]) -> None:
+        """Bring the state of a load together with what others have stored since it began.
+
+        Args:
+            pipeline_name: The pipeline.
+            load_id: The load, which is not complete yet.
+            base: The state from which it began.
+        """
+        from dlt.common.versioned_state import (
+            bump_state_version_if_modified,
+            compress_state,
+            decompress_state,
+        )
+
+        field, connection = self._field, self._collections.connection
+        own = matches({field(C_DLT_LOAD_ID): load_id, field("pipeline_name"): pipeline_name})
+        try:
+            newest = self.newest_state(pipeline_name)
+        except QdrantNotFoundError:  # nothing was stored before
+            return
+        if newest is None or newest.version_hash == base.get("_version_hash"):
+            return
+        for [record] in self._collections.pages(self._states, own, with_payload=True, page=1):
+            mine = decompress_state((record.payload or {})[field("state")])
+            state: Any = merge_states(base, mine, decompress_state(newest.state))
+            state["_state_version"] = max(state["_state_version"], newest.version)
+            version, version_hash, _ = bump_state_version_if_modified(state)
+            changes = {
+                "version": version,
+                "version_hash": version_hash,
+                "state": compress_state(state),
+                "created_at": _now(),
+            }
+            connection.request(
+                connection.client.set_payload,
+                self._states,
+                payload={field(name): value for name, value in changes.items()},
+                points=[record.id],
+                wait=True,
+            )
 
     def _is_completed(self, load_id: Any) -> bool:
         connection = self._collections.connection

@@ -46,6 +46,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_unfit_embed_columns,
     refuse_unknown_model,
 )
+from dagster_qdrant.destination.state_merge import base_states
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import preload_embedder
 from dagster_qdrant.errors import QdrantTransientError
@@ -293,6 +294,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             for dead in lease.dead_loads(dlt_tables) if lease else ():
                 self._take_back(dead)
             self._switch_to_targets()
+        if (base := base_states.pop(load_id, None)) is not None:
+            dlt_tables.merge_state(self._pipeline_name, load_id, base)
         if not dlt_tables.complete_load(load_id):
             raise QdrantTransientError(taken_back(load_id, self._pipeline_name))
         leases.pop(load_id, None)
