@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTransientError, translate
 from dagster_qdrant.local_path import lock_path, open_path
@@ -189,6 +189,13 @@ class ConnectionOptions:
             scheme = "https" if self.api_key and host not in _LOCAL_HOSTS else "http"
         name = f"[{host}]" if ":" in host else host
         return f"{scheme}://{name}:{parts.port or self.port}{parts.path.rstrip('/')}"
+
+    def dashboard_url(self, collection: str) -> str | None:
+        """The page of a collection that the server itself shows; None where there is no server."""
+        if self.is_local or self.external_client is not None:
+            return None
+        prefix = f"/{self.prefix.strip('/')}" if self.prefix else ""
+        return f"{self.url}{prefix}/dashboard#/collections/{quote(collection, safe='')}"
 
     def __str__(self) -> str:
         if self.external_client is not None:
