@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
 from dagster_qdrant.adapter import EMBED_HINT
+from dagster_qdrant.data_version import LOAD_ID
 from dagster_qdrant.destination.collections import about, vector_params
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import LoadCounts
+from dagster_qdrant.preview import Preview
+
+logger = logging.getLogger(__name__)
 
 
 def materialization_metadata(
@@ -20,11 +25,16 @@ def materialization_metadata(
     rows_loaded: int,
     counts: Mapping[str, LoadCounts],
     seconds: Mapping[str, float],
+    load_ids: Sequence[str],
     partitioned: bool,
+    preview: bool,
+    vector_map: bool,
 ) -> dict[str, Any]:
     """Describe a table that was just loaded.
 
     The UI plots numbers over time by their name, so names stay the same and every run has them.
+    The load is done by now, so nothing that goes wrong here makes it fail: what cannot be shown is
+    left out, and the log says so.
 
     Args:
         client: The job client, entered.
@@ -32,13 +42,15 @@ def materialization_metadata(
         rows_loaded: Rows that the source gave for it.
         counts: What the load did, by table.
         seconds: How long each step of dlt took.
+        load_ids: dlt's ids of the loads, which rows carry as `_dlt_load_id`.
         partitioned: Whether the run loads a partition.
+        preview: Whether to show some rows.
+        vector_map: Whether to draw the vectors.
 
     Returns:
         Metadata under Dagster's own names where there are such.
     """
-    schema, collections = client.schema, client.collections
-    collection = collections.name(table_name)
+    collection = client.collections.name(table_name)
     counted = counts.get(table_name, LoadCounts())
     metadata: dict[str, Any] = {
         "dagster/table_name": collection,
@@ -57,28 +69,70 @@ def materialization_metadata(
         "seconds_writing": round(counted.seconds_writing, 3),
         **{f"seconds_{step}": round(took, 3) for step, took in seconds.items()},
     }
+    if load_ids:
+        metadata[LOAD_ID] = load_ids[-1]
+    if dashboard := client.config.connection.dashboard_url(collection):
+        metadata["dashboard"] = MetadataValue.url(dashboard)
     if partitioned:
         metadata["dagster/partition_row_count"] = MetadataValue.int(rows_loaded)
-    info = collections.describe(collection)
-    if info is None:  # A resource that never had a row has no collection.
-        return metadata | {"dagster/row_count": MetadataValue.int(0)}
-    metadata["dagster/row_count"] = MetadataValue.int(collections.count(collection))
-    for name, params in vector_params(info).items():
-        metadata |= {"vector_name": name, "vector_size": params.size}
-    if model := about(info).get("model"):
-        metadata["model"] = model
-    if table_name in schema.tables:
+    if table_name in client.schema.tables:
         metadata["write_disposition"] = str(
             client.prepare_load_table(table_name)["write_disposition"]
         )
-        metadata["dagster/column_schema"] = _column_schema(schema.get_table_columns(table_name))
         nested = [name for name in counts if name.startswith(f"{table_name}__")]
         if nested:
-            metadata["nested_collections"] = [collections.name(name) for name in sorted(nested)]
+            metadata["nested_collections"] = [
+                client.collections.name(name) for name in sorted(nested)
+            ]
+    try:
+        for name, entry in _read_off(client, table_name, preview=preview, vector_map=vector_map):
+            metadata[name] = entry
+    except Exception as error:  # of Qdrant, numpy or Pillow; see above
+        logger.warning(
+            "Collection `%s` was loaded, but not all of it can be shown: %s: %s",
+            collection,
+            type(error).__name__,
+            error,
+        )
     return metadata
 
 
-def _column_schema(columns: Mapping[str, Any]) -> MetadataValue:
+def _read_off(
+    client: QdrantJobClient, table_name: str, *, preview: bool, vector_map: bool
+) -> Iterator[tuple[str, Any]]:
+    """What only the collection itself can tell, the most important first."""
+    collections = client.collections
+    collection = collections.name(table_name)
+    columns: Mapping[str, Any] = {}
+    if table_name in client.schema.tables:
+        columns = client.schema.get_table_columns(table_name)
+    info = collections.describe(collection)
+    if columns:
+        indexed = info.payload_schema if info else {}
+        yield "dagster/column_schema", _column_schema(columns, indexed)
+    if info is None:  # A resource that never had a row has no collection.
+        yield "dagster/row_count", MetadataValue.int(0)
+        return
+    yield "dagster/row_count", MetadataValue.int(collections.count(collection))
+    vectors = vector_params(info)
+    for name, params in vectors.items():
+        yield "vector_name", name
+        yield "vector_size", params.size
+    if model := about(info).get("model"):
+        yield "model", model
+    vector_name = client.config.embedding.vector_name
+    yield from Preview(
+        collections.connection,
+        collection,
+        key=[name for name, column in columns.items() if column.get("primary_key")],
+        embed=[name for name, column in columns.items() if column.get(EMBED_HINT)],
+        vector_name=vector_name if vector_name in vectors else None,
+        with_rows=preview,
+        with_map=vector_map,
+    ).entries()
+
+
+def _column_schema(columns: Mapping[str, Any], indexed: Container[str]) -> MetadataValue[Any]:
     return MetadataValue.table_schema(
         TableSchema(
             columns=[
@@ -96,7 +150,8 @@ def _column_schema(columns: Mapping[str, Any]) -> MetadataValue:
                                 ("primary_key", "primary key"),
                             )
                             if column.get(hint)
-                        ],
+                        ]
+                        + (["indexed"] if name in indexed else []),
                     ),
                 )
                 for name, column in columns.items()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 
 _CLIENT_OPTIONS = ("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "timeout")
+# What the destination knows nothing of.
+_DAGSTER_OPTIONS = {"preview", "vector_map"}
 
 
 class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -143,6 +145,14 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     upload_max_retries: Optional[int] = Field(
         default=None,
         description="How often a request that failed in passing is tried again. Default: 3.",
+    )
+    preview: Optional[bool] = Field(
+        default=None,
+        description="Show a few rows in each materialization; Dagster stores them. Default: true.",
+    )
+    vector_map: Optional[bool] = Field(
+        default=None,
+        description="Show a picture of the vectors in each materialization. Default: true.",
     )
 
     def get_resource_definition(self) -> Any:
@@ -319,13 +329,13 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         )
 
     def _given(self) -> dict[str, Any]:
-        """The fields that are set, with environment variables read."""
+        """The destination's options that are set, with environment variables read."""
         given: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
             if hasattr(value, "env_var_name"):  # an EnvVar, outside of a Dagster run
                 value = value.get_value()
-            if value is not None:
+            if value is not None and name not in _DAGSTER_OPTIONS:
                 given[name] = value
         return given
 

@@ -27,6 +27,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
 from dagster_qdrant.client import Connection, connect
+from dagster_qdrant.data_version import FormerVersion, data_version
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import load_reports
@@ -74,16 +75,16 @@ def run_load(
     for selected in source.selected_resources.values():
         check_rows(selected)
     with _logs_shown(context), _pipeline(resource, plan) as pipeline, _as_failure():
-        metadata = _load(
+        results = _load(
             pipeline,
             source,
             plan,
-            resource.configuration(),
+            resource,
             extract_options=extract_options,
             context=context,
+            keys=keys,
         )
-        for name, key in keys.items():
-            yield _result(is_asset, key, metadata[name])
+        yield from results
 
 
 def _plan(
@@ -166,12 +167,14 @@ def _load(
     pipeline: Pipeline,
     source: DltSource,
     plan: QdrantAssetsPlan,
-    config: QdrantDestinationConfiguration,
+    resource: QdrantResource,
     *,
     extract_options: Mapping[str, Any],
     context: Union[AssetExecutionContext, OpExecutionContext],
-) -> dict[str, dict[str, Any]]:
-    """Run the steps of dlt and gather what each resource's materialization shows."""
+    keys: Mapping[str, AssetKey],
+) -> list[Union[MaterializeResult[Any], AssetMaterialization]]:
+    """Run the steps of dlt and make each resource's materialization."""
+    config = resource.configuration()
     seconds: dict[str, float] = {}
     log = context.log
     with connect(config.connection) as connection:
@@ -194,6 +197,12 @@ def _load(
     )
     # Local mode is opened once for all of dlt's steps in here.
     with _client(pipeline) as client:
+        table_of = {name: plan.table_name(source.selected_resources[name]) for name in keys}
+        former = {
+            name: FormerVersion.of(context, key, client, table_of[name])
+            for name, key in keys.items()
+            if isinstance(context, AssetExecutionContext)
+        }
         with _timed(seconds, "load"):
             info = _load_or_give_up(pipeline, client)
         counts = {
@@ -201,17 +210,29 @@ def _load(
             for load_id in info.loads_ids
             for table, counted in load_reports.take(load_id).items()
         }
-        return {
-            resource.name: materialization_metadata(
+        version = info.loads_ids[-1] if info.loads_ids else context.run_id
+        results: list[Union[MaterializeResult[Any], AssetMaterialization]] = []
+        for name, key in keys.items():
+            table = table_of[name]
+            metadata = materialization_metadata(
                 client,
-                table_name=plan.table_name(resource),
-                rows_loaded=rows.get(plan.table_name(resource), 0),
+                table_name=table,
+                rows_loaded=rows.get(table, 0),
                 counts=counts,
                 seconds=seconds,
+                load_ids=info.loads_ids,
                 partitioned=context.has_partition_key,
+                preview=resource.preview is not False,
+                vector_map=resource.vector_map is not False,
             )
-            for resource in source.selected_resources.values()
-        }
+            if name not in former:
+                results.append(AssetMaterialization(asset_key=key, metadata=metadata))
+                continue
+            kept = data_version(
+                former[name], client, table, counts=counts, metadata=metadata, otherwise=version
+            )
+            results.append(MaterializeResult(asset_key=key, metadata=metadata, data_version=kept))
+        return results
 
 
 def _prepare_model(
@@ -290,11 +311,3 @@ def _as_failure() -> Iterator[None]:
         raise Failure(
             description=str(cause), allow_retries=not isinstance(cause, QdrantTerminalError)
         ) from error
-
-
-def _result(
-    is_asset: bool, key: AssetKey, metadata: dict[str, Any]
-) -> Union[MaterializeResult[Any], AssetMaterialization]:
-    if is_asset:
-        return MaterializeResult(asset_key=key, metadata=metadata)
-    return AssetMaterialization(asset_key=key, metadata=metadata)

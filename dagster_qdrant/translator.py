@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetKey, AssetSpec
 from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
+from dlt.common.schema.utils import get_columns_names_with_prop
 
 from dagster_qdrant.adapter import EMBED_HINT
 
@@ -63,24 +67,23 @@ class QdrantDltTranslator(DagsterDltTranslator):
             data: The resource and, as a `QdrantTranslatorData`, where its rows will go.
 
         Returns:
-            A spec with the key `[dataset_name, table]`, the kinds "dlt" and "qdrant", and the
-            collection as its table name.
+            A spec with the key `[dataset_name, table]`, the kinds "dlt" and "qdrant", the
+            collection as its table name, and a code version that changes with the embedded
+            columns, the primary key, the write disposition, and the model if dlt's configuration
+            names one.
         """
         spec = super().get_asset_spec(data)
         if not isinstance(data, QdrantTranslatorData):
             return spec
-        metadata = {"dagster/table_name": data.collection}
-        if embed := embedded_columns(data.resource):
-            metadata["embed"] = ", ".join(embed)
-        if isinstance(data.resource.write_disposition, str):
-            metadata["write_disposition"] = data.resource.write_disposition
+        hints = _hints(data.resource)
         return spec.replace_attributes(
             key=AssetKey([part for part in (data.dataset_name, data.table_name) if part]),
             # dagster-dlt adds an upstream asset for the source, which nobody can materialize.
             deps=[],
             kinds={"dlt", "qdrant"},
             description=spec.description or _docstring(data.resource),
-            metadata={**spec.metadata, **metadata},
+            code_version=spec.code_version or _code_version(hints),
+            metadata={**spec.metadata, "dagster/table_name": data.collection, **hints},
         )
 
 
@@ -90,6 +93,30 @@ def embedded_columns(resource: DltResource) -> list[str]:
     if not isinstance(columns, dict):
         return []
     return [name for name, column in columns.items() if column.get(EMBED_HINT)]
+
+
+def _hints(resource: DltResource) -> dict[str, str]:
+    """What the hints of a resource ask for; without those that depend on its rows."""
+    hints = {"embed": ", ".join(embedded_columns(resource))}
+    if isinstance(resource.write_disposition, str):
+        hints["write_disposition"] = resource.write_disposition
+    if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:
+        table = resource.compute_table_schema()
+        key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
+        hints["primary_key"] = ", ".join(sorted(key))
+        hints["write_disposition"] = str(table.get("write_disposition") or "")
+    return {name: value for name, value in hints.items() if value}
+
+
+def _code_version(hints: Mapping[str, str]) -> str:
+    """A version that changes with what decides how rows become points.
+
+    `QdrantResource` is not known while a code location loads, so its `model` has no part in this.
+    """
+    import dlt
+
+    model = dlt.config.get("destination.qdrant.model", str)
+    return hashlib.sha256(json.dumps([hints, model], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _docstring(resource: DltResource) -> str | None:

@@ -80,6 +80,11 @@ def test_each_field_reaches_the_destination():
     assert QdrantResource(path="/p").configuration().connection.path == "/p"
 
 
+def test_what_is_for_dagsters_pages_is_kept_from_the_destination():
+    destination = QdrantResource(location="http://a", preview=False, vector_map=False).destination()
+    assert repr(destination) == "qdrant(location='http://a')"
+
+
 def test_fields_that_are_not_set_fall_through_to_dlts_configuration(monkeypatch):
     monkeypatch.setenv("DESTINATION__QDRANT__LOCATION", "https://from-dlt.example")
     monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__API_KEY", SECRET)

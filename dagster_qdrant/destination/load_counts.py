@@ -21,6 +21,7 @@ class LoadCounts:
         payload_only: Points whose payload changed and whose vector stayed.
         unchanged: Points that stayed as they were.
         deleted: Rows that asked for their point to be deleted.
+        outdated: Points removed because the load outdates them.
         seconds_embedding: Time in the model.
         seconds_writing: Time in requests that write.
     """
@@ -33,8 +34,14 @@ class LoadCounts:
     payload_only: int = 0
     unchanged: int = 0
     deleted: int = 0
+    outdated: int = 0
     seconds_embedding: float = 0.0
     seconds_writing: float = 0.0
+
+    @property
+    def changed(self) -> int:
+        """How many points are not what they were before the load."""
+        return self.written + self.payload_only + self.deleted + self.outdated
 
     def add(self, other: LoadCounts) -> None:
         """Add the counts of another file of the same table."""
