@@ -84,9 +84,10 @@ def materialization_metadata(
             metadata["nested_collections"] = [
                 client.collections.name(name) for name in sorted(nested)
             ]
+    shown: dict[str, Any] = {}
     try:
         for name, entry in _read_off(client, table_name, preview=preview, vector_map=vector_map):
-            metadata[name] = entry
+            shown[name] = entry
     except Exception as error:  # of Qdrant, numpy or Pillow; see above
         logger.warning(
             "Collection `%s` was loaded, but not all of it can be shown: %s: %s",
@@ -94,7 +95,7 @@ def materialization_metadata(
             type(error).__name__,
             error,
         )
-    return metadata
+    return shown | metadata  # the UI keeps the order
 
 
 def _read_off(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
-from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
+from dagster import MetadataValue
 
 from dagster_qdrant.client import Connection
+from dagster_qdrant.markdown import shorten, table
 from dagster_qdrant.vector_map import VectorMap
 
 if TYPE_CHECKING:
     import numpy as np
     from qdrant_client import models
-
-    Cell = Union[str, int, float, bool]
 
 _ROWS = 5
 _SAMPLE = 300
@@ -24,8 +22,9 @@ _COLUMNS = 8
 _CELL = 100
 _LABEL = 28
 
-# Numbers beyond this lose digits in a browser.
-_EXACT_IN_A_BROWSER = 2**53
+# Markdown of fewer characters than this is shown in a column of the page, wide enough for these.
+_INLINE_LENGTH = 1000
+_INLINE_WIDTH = 60
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Preview:
         rows: dict[Any, Mapping[str, Any]] = {}
         if self.with_rows and ids:
             rows = self._rows(dict.fromkeys([*ids[:_ROWS], *vectors[0][:1], *landmarks]))
-            yield "preview", _table([rows[id_] for id_ in ids[:_ROWS] if id_ in rows], self._first)
+            yield "preview", self._table([rows[id_] for id_ in ids[:_ROWS] if id_ in rows])
             if len(vectors[0]) > 1:
                 yield "nearest", self._nearest(vectors[0][0], rows)
         if vector_map:
@@ -74,10 +73,6 @@ class Preview:
                 if (label := self._label(rows.get(id_, {})))
             }
             yield "vector_map", MetadataValue.md(vector_map.markdown(labels))
-
-    @property
-    def _first(self) -> list[str]:
-        return [*self.key, *self.embed]
 
     def _sample(self) -> tuple[list[Any], tuple[list[Any], np.ndarray]]:
         """The first ids (which are hashes, so it is a random sample), and those with a vector."""
@@ -107,65 +102,31 @@ class Preview:
 
     def _nearest(self, id_: Any, rows: Mapping[Any, Mapping[str, Any]]) -> MetadataValue[Any]:
         """A row, and the rows that a search for its vector finds."""
+        columns = [*self.key, *self.embed]
         hits: list[models.ScoredPoint] = self.connection.request(
             self.connection.client.query_points,
             self.collection,
             query=id_,
             using=self.vector_name,
             limit=_ROWS,
-            with_payload=self._first,
+            with_payload=columns,
         ).points
-        itself = {name: value for name, value in rows[id_].items() if name in self._first}
+        itself = {name: value for name, value in rows[id_].items() if name in columns}
         found = [(hit.payload or {}) | {"score": round(hit.score, 3)} for hit in hits]
-        return _table([itself | {"score": 1.0}, *found], ["score", *self._first])
+        return self._table([itself | {"score": 1.0}, *found], "score")
+
+    def _table(self, rows: Iterable[Mapping[str, Any]], *first: str) -> MetadataValue[Any]:
+        # Not as `MetadataValue.table`: the UI squeezes that into a column of the page and cuts off
+        # what does not fit, while long Markdown gets a window of its own.
+        shown = [
+            {name: value for name, value in row.items() if not name.startswith("_dlt_")}
+            for row in rows
+        ]
+        columns = [*first, *self.key, *self.embed]
+        text = table(shown, first=columns, most=_COLUMNS, width=_CELL)
+        is_wide = max(map(len, text.splitlines())) > _INLINE_WIDTH
+        return MetadataValue.md(text.ljust(_INLINE_LENGTH) if is_wide else text)
 
     def _label(self, row: Mapping[str, Any]) -> str:
         """What a point is called: the first of its texts that has words."""
         return next((text for name in self.embed if (text := shorten(row.get(name), _LABEL))), "")
-
-
-def _table(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> MetadataValue[Any]:
-    """Rows as a table, which the UI shows as text and never as Markdown or HTML."""
-    there = dict.fromkeys(name for row in rows for name in row if not name.startswith("_dlt_"))
-    names = [*(name for name in dict.fromkeys(first) if name in there)]
-    names += [name for name in there if name not in names]
-    shown, left_out = names[:_COLUMNS], len(names) - _COLUMNS
-    columns = [TableColumn(name=name) for name in shown]
-    if left_out > 0:
-        columns.append(TableColumn(name=f"… {left_out} more"))
-    return MetadataValue.table(
-        [
-            TableRecord({column.name: _cell(row.get(column.name)) for column in columns})
-            for row in rows
-        ],
-        TableSchema(columns=columns),
-    )
-
-
-def _cell(value: Any) -> Cell:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)) and abs(value) < _EXACT_IN_A_BROWSER:
-        return value
-    return shorten(value, _CELL)
-
-
-def shorten(value: Any, limit: int) -> str:
-    r"""A value as one line of so many characters at most, without any that control a screen.
-
-    Args:
-        value: Anything that a payload holds.
-        limit: The most characters.
-
-    Example:
-        >>> shorten("Blade\nRunner, directed by Ridley Scott", 16)
-        'Blade Runner, d…'
-    """
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    start = text[: 4 * limit]  # enough, unless it is nearly all white space
-    line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
-    if len(line) <= limit and len(start) == len(text):
-        return line
-    return line[: limit - 1].rstrip() + "…"

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.markdown import escaped
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
@@ -86,7 +88,7 @@ class VectorMap:
             f"![Map of {count} vectors](data:image/png;base64,{picture})",
             f"{count:,} points; the two dimensions hold {self.explained:.0%} of what tells them "
             "apart, the colour is the third.",
-            *(f"{numbers[index]}\\. {_escaped(labels[index])}" for index in others),
+            *(f"{numbers[index]}\\. {escaped(labels[index])}" for index in others),
         ]
         return "\n\n".join(lines)
 
@@ -231,11 +233,6 @@ def _can_draw(font: ImageFont.FreeTypeFont, text: str) -> bool:
 
     lacking = drawn("\uffff")
     return all(drawn(letter) != lacking for letter in set(text))
-
-
-def _escaped(text: str) -> str:
-    """A text that Markdown shows as it stands."""
-    return "".join(f"\\{c}" if c.isascii() and not c.isalnum() and c != " " else c for c in text)
 
 
 def _compressed(image: Image.Image) -> bytes:

@@ -14,7 +14,8 @@ from qdrant_client import models
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
 from dagster_qdrant.client import ConnectionOptions, connect
 from dagster_qdrant.destination.collections import Collections
-from dagster_qdrant.preview import Preview, shorten
+from dagster_qdrant.markdown import shorten
+from dagster_qdrant.preview import Preview
 from tests.targets import Target
 
 FILMS = [
@@ -56,12 +57,21 @@ def show_here(model, dataset):
     return show_here
 
 
-def cells(table) -> list[dict]:
-    return [dict(record.data) for record in table.records]
+def lines(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, line by line."""
+    return [
+        [cell.strip().replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
 
 
-def names(table) -> list[str]:
-    return [column.name for column in table.schema.columns]
+def names(table: str) -> list[str]:
+    return lines(table)[0]
+
+
+def cells(table: str) -> list[dict[str, str]]:
+    return [dict(zip(names(table), line, strict=True)) for line in lines(table)[2:]]
 
 
 class TestCollection:
@@ -119,25 +129,31 @@ class TestPreview:
         rows = cells(table)
         assert len(rows) == 5
         assert all(row["title"] == f"film {row['id']}" for row in rows)
-        assert all(row["year"] == 1990 + row["id"] for row in rows)
+        assert all(int(row["year"]) == 1990 + int(row["id"]) for row in rows)
 
     def test_the_nearest_rows_to_a_row_come_in_their_order(self, show):
         table = show(FILMS)["nearest"]
         rows = cells(table)
         assert names(table) == ["score", "id", "title", "plot"]
-        assert sorted(row["id"] for row in rows) == [1, 2, 3]
-        scores = [row["score"] for row in rows]
+        assert sorted(row["id"] for row in rows) == ["1", "2", "3"]
+        scores = [float(row["score"]) for row in rows]
         assert scores[0] == 1
         assert scores == sorted(scores, reverse=True)
         # Of these, the film with a robot and the one with androids are the nearest to each other.
-        if rows[0]["id"] != 3:
-            assert rows[-1]["id"] == 3
+        if rows[0]["id"] != "3":
+            assert rows[-1]["id"] == "3"
+
+    @pytest.mark.parametrize(("title", "is_long"), [("Moon", False), ("Moon " * 20, True)])
+    def test_a_wide_table_is_long_enough_for_a_window_of_its_own(self, show_here, title, is_long):
+        rows = [{"id": 1, "title": title}, {"id": 2, "title": title}]
+        metadata = show_here(rows, embed=["title"])
+        assert (len(metadata["preview"]) >= 1000) == (len(metadata["nearest"]) >= 1000) == is_long
 
     def test_a_column_named_score_gives_way(self, show_here):
         rows = [{"score": "high"}, {"score": "low"}]
         table = show_here(rows, embed=["score"], primary_key="score")["nearest"]
         assert names(table) == ["score"]
-        assert cells(table)[0] == {"score": 1.0}
+        assert cells(table)[0] == {"score": "1.0"}
 
     def test_hostile_values_become_short_plain_lines(self, show):
         rows = [
@@ -150,22 +166,25 @@ class TestPreview:
                 "tags": {"a": ["x", 1]},
             }
         ]
-        [row] = cells(show(rows, embed=["title"], max_table_nesting=0)["preview"])
-        assert row["id"] == str(2**60)  # a browser would round the number
+        table = show(rows, embed=["title"], max_table_nesting=0)["preview"]
+        assert not re.search(r"(?<!\\)[<>`*]", table)
+        [row] = cells(table)
+        assert row["id"] == str(2**60)
         assert row["title"] == "a | b # c [31m <script>alert(1)</script>"
         assert len(row["text"]) == 100
         assert row["text"].endswith("…")
-        assert (row["score"], row["seen"], row["tags"]) == (1.5, True, '{"a": ["x", 1]}')
+        assert (row["score"], row["seen"], row["tags"]) == ("1.5", "true", '{"a": ["x", 1]}')
 
     def test_many_columns_are_cut_and_counted(self, show_here):
         row = {f"c{number:02}": number for number in range(30)} | {"id": 1, "title": "Moon"}
         table = show_here([row], embed=["title"])["preview"]
-        assert names(table) == ["id", "title", *(f"c{n:02}" for n in range(6)), "… 24 more"]
+        assert names(table) == ["id", "title", *(f"c{n:02}" for n in range(6))]
+        assert table.rstrip().endswith("\n\nand 24 more columns")
 
     def test_a_row_without_a_value_has_an_empty_cell(self, show_here):
         rows = [{"id": 1, "title": "Moon"}, {"id": 2, "title": "Her", "year": 2013}]
         shown = {r["id"]: r["year"] for r in cells(show_here(rows, embed=["title"])["preview"])}
-        assert shown == {1: "", 2: 2013}
+        assert shown == {"1": "", "2": "2013"}
 
 
 class TestVectorMap:
@@ -204,7 +223,7 @@ class TestLittleToShow:
 
     def test_rows_without_text_have_a_preview_only(self, show_here):
         metadata = show_here([{"id": 1, "title": " "}], embed=["title"])
-        assert cells(metadata["preview"]) == [{"id": 1, "title": ""}]
+        assert cells(metadata["preview"]) == [{"id": "1", "title": ""}]
         assert not metadata.keys() & {"nearest", "vector_map"}
 
     def test_one_row_has_no_nearest(self, show_here):
@@ -220,7 +239,7 @@ class TestLittleToShow:
 
     def test_rows_that_are_all_alike_are_no_trouble(self, show_here, caplog):
         metadata = show_here([{"id": n, "title": "same"} for n in range(20)], embed=["title"])
-        assert [row["score"] for row in cells(metadata["nearest"])] == [1.0] * 6
+        assert [row["score"] for row in cells(metadata["nearest"])] == ["1.0"] * 6
         assert "vector_map" in metadata
         assert not caplog.records
 

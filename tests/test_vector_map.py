@@ -107,7 +107,5 @@ def test_a_label_that_the_font_cannot_write_stands_below_under_a_number(text):
 
 def test_a_label_below_the_picture_is_no_markdown():
     shown = VectorMap.of(cloud(3))
-    hostile = "é ![x](http://evil) <img src=x> | **b** `c`"
-    line = shown.markdown({shown.landmarks[0]: hostile}).split("\n\n")[-1]
-    assert not re.search(r"(?<!\\)[!\[\]()<>|*`]", line)
-    assert line.removeprefix("1\\. ").replace("\\", "") == hostile
+    markdown = shown.markdown({shown.landmarks[0]: "é ![x](http://evil) <img>"})
+    assert markdown.endswith("\n\n1\\. é !\\[x\\](http://evil) \\<img\\>")
