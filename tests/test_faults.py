@@ -412,6 +412,17 @@ def test_a_collection_that_is_deleted_under_way_is_created_anew(
 
 
 @over("rest")
+def test_files_that_were_loaded_before_their_collection_was_deleted_are_loaded_again(
+    load: Load, server, qdrant_target, dataset, holds, monkeypatch, request
+):
+    monkeypatch.setenv("DATA_WRITER__FILE_MAX_ITEMS", "5")
+    monkeypatch.delenv("LOAD__RAISE_ON_MAX_RETRIES")
+    request.getfixturevalue("deleted_under_way")
+    load(films())
+    holds(ROWS)
+
+
+@over("rest")
 @pytest.mark.usefixtures("deleted_under_way")
 def test_a_collection_that_is_deleted_under_way_is_said_to_be(
     load: Load, qdrant_target, dataset, holds
@@ -584,13 +595,15 @@ def test_a_strict_server_lets_every_step_through(strict_server, dataset, model, 
 # -- Dagster, whose runs cannot be resumed ---------------------------------------------------------
 
 
-def materialize(resource: QdrantResource, dataset: str, disposition: str) -> Any:
+def materialize(
+    resource: QdrantResource, dataset: str, disposition: str, rows: Any = ROWS, retries: int = 1
+) -> Any:
     """A run of an asset that Dagster tries twice."""
 
     @qdrant_assets(
-        dlt_source=films(disposition=disposition),
+        dlt_source=films(rows, disposition),
         dataset_name=dataset,
-        retry_policy=dg.RetryPolicy(max_retries=1),
+        retry_policy=dg.RetryPolicy(max_retries=retries),
     )
     def assets(context: dg.AssetExecutionContext, qdrant: QdrantResource):
         yield from qdrant.run(context)
@@ -623,17 +636,59 @@ def test_a_run_after_one_that_failed_leaves_no_row_twice(
 
 @no_waits
 @over("rest")
-def test_a_run_that_cannot_take_back_what_it_appended_says_what_is_left(
-    resource, server, qdrant_target, dataset, holds, caplog
+def test_the_run_after_one_that_could_not_say_that_it_failed_finds_out(
+    resource, server, dataset, holds
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2)
+    resource = resource.model_copy(update={"abandoned_after": 0.2})
     assert not materialize(resource, dataset, "append").success
-    [message] = {
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "dagster_qdrant.run" and record.levelname == "WARNING"
-    }
-    assert "could not be taken back" in message
     server.start()
-    left = {point.payload["_dlt_load_id"] for point in qdrant_target.points(f"{dataset}_films")}
-    assert [load_id for load_id in left if f"`_dlt_load_id` is '{load_id}'" in message]
+    assert materialize(resource, dataset, "append").success
+    holds(ROWS)
+
+
+@no_waits
+@over("rest")
+@pytest.mark.parametrize("disposition", ["append", "replace"])
+def test_what_a_run_embedded_before_it_failed_is_not_embedded_again(
+    resource, server, dataset, holds, disposition
+):
+    server.fault("answer", status=507, operation="upsert", collection=".*_films", after=2)
+    resource = resource.model_copy(update={"upload_batch_size": 4})
+    assert not materialize(resource, dataset, disposition).success
+    server.clear_faults()
+    result = materialize(resource, dataset, disposition)
+    [materialization] = result.asset_materializations_for_node("assets")
+    assert materialization.metadata["texts_embedded"].value == 0
+    holds(ROWS)
+
+
+def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
+    resource, qdrant_target, model, dataset, tmp_path, load, monkeypatch
+):
+    from dagster_qdrant.destination import load_leases
+    from dagster_qdrant.destination.table_loader import TableLoader
+
+    monkeypatch.setattr(load_leases, "_HEARTBEAT", 0.1)
+    original = TableLoader._embed
+
+    def slow(self: TableLoader, window: Any) -> None:
+        original(self, window)
+        if "slow" not in marks and window.upsert[0].payload["id"] < 100:
+            marks.append("slow")
+            impatient = resource.model_copy(update={"abandoned_after": 0.01})
+            monkeypatch.setattr(load_leases, "_HEARTBEAT", 100)  # nobody shows a sign of life
+            thread = threading.Thread(
+                target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": MORE}
+            )
+            thread.start()
+            thread.join()
+
+    MORE = [{"id": 100 + number, "title": "more"} for number in range(3)]
+    marks: list[str] = []
+    monkeypatch.setattr(TableLoader, "_embed", slow)
+    assert not materialize(resource, dataset, "append", retries=0).success
+    monkeypatch.undo()
+    assert materialize(resource, dataset, "append").success
+    found = [row["id"] for row in qdrant_target.rows(f"{dataset}_films")]
+    assert sorted(found) == [*range(20), 100, 101, 102]

@@ -284,21 +284,34 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         dlt_tables = self.dlt_tables
         lease = leases.get(load_id)
         with lease.alive(dlt_tables) if lease else contextlib.nullcontext():
-            remove_what_the_load_outdates(
-                load_id,
-                self._loaded_tables(load_id),
-                self.schema,
-                self.collections,
-                self._prepared_plan,
-            )
+            if self._is_whole(load_id):
+                remove_what_the_load_outdates(
+                    load_id,
+                    self._loaded_tables(load_id),
+                    self.schema,
+                    self.collections,
+                    self._prepared_plan,
+                )
+                self._switch_to_targets()
             for dead in lease.dead_loads(dlt_tables) if lease else ():
                 self._take_back(dead)
-            self._switch_to_targets()
         if (base := base_states.pop(load_id, None)) is not None:
             dlt_tables.merge_state(self._pipeline_name, load_id, base)
         if not dlt_tables.complete_load(load_id):
             raise QdrantTransientError(taken_back(load_id, self._pipeline_name))
         leases.pop(load_id, None)
+
+    def _is_whole(self, load_id: str) -> bool:
+        """Whether all files were loaded. dlt can be told to go on where one failed."""
+        package = Container()[LoadPackageStateInjectableContext].storage
+        failed = package.get_load_package_jobs(load_id)["failed_jobs"]
+        if failed:
+            tables = sorted({job.table_name for job in failed})
+            logger.warning(
+                "Rows of %s could not be loaded, so the rows that were there before stay.",
+                ", ".join(f"`{table}`" for table in tables),
+            )
+        return not failed
 
     def _switch_to_targets(self) -> None:
         targets = self._targets()

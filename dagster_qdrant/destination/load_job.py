@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.destination.client import RunnableLoadJob
 from dlt.common.json import json
 from dlt.common.storages import FileStorage
+from dlt.common.storages.load_package import PackageStorage
 
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
@@ -63,13 +65,23 @@ class QdrantLoadJob(RunnableLoadJob):
             with lease.alive(job_client.dlt_tables) if lease else nullcontext():
                 self._load(job_client.collections)
         except QdrantNotFoundError as error:
-            # dlt creates collections once a load, also if it tries the load again.
+            # dlt creates collections once a load, and loads files once that it knows are loaded.
             job_client.ensure_collection(self._plan)
+            for completed in self._completed_files():
+                completed._load(job_client.collections)
             raise QdrantTransientError(
                 f"Collection `{self._plan.target}` was deleted while table "
                 f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "
                 f"loads had written is lost. ({error})"
             ) from error
+
+    def _completed_files(self) -> Iterator[QdrantLoadJob]:
+        """The jobs for the files of the same table that were loaded before this one."""
+        folder = Path(self._file_path).parent.with_name(PackageStorage.COMPLETED_JOBS_FOLDER)
+        for path in sorted(folder.glob(f"{self._plan.table_name}.*")):
+            job = QdrantLoadJob(str(path), self._plan, self._config, self._lease)
+            job.set_run_vars(self._load_id, self._schema, self._load_table)
+            yield job
 
     def _load(self, collections: Collections) -> None:
         loader = TableLoader(collections, self._plan, self._config, self._load_id)
