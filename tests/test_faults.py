@@ -674,17 +674,17 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
 
     def slow(self: TableLoader, window: Any) -> None:
         original(self, window)
-        if "slow" not in marks and window.upsert[0].payload["id"] < 100:
+        if "slow" not in marks and self._plan.table_name == "films":
             marks.append("slow")
             impatient = resource.model_copy(update={"abandoned_after": 0.01})
             monkeypatch.setattr(load_leases, "_HEARTBEAT", 100)  # nobody shows a sign of life
             thread = threading.Thread(
-                target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": MORE}
+                target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": more}
             )
             thread.start()
             thread.join()
 
-    MORE = [{"id": 100 + number, "title": "more"} for number in range(3)]
+    more = [{"id": 100 + number, "title": "more"} for number in range(3)]
     marks: list[str] = []
     monkeypatch.setattr(TableLoader, "_embed", slow)
     assert not materialize(resource, dataset, "append", retries=0).success

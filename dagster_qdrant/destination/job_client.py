@@ -37,7 +37,7 @@ from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadSta
 from dagster_qdrant.destination.generations import Generations
 from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.load_job import QdrantLoadJob
-from dagster_qdrant.destination.load_leases import LoadLease, leases, taken_back
+from dagster_qdrant.destination.load_leases import LoadLease, LoadTakenBackError, leases
 from dagster_qdrant.destination.rebuild import embed_again, is_outdated, refuse_change
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
@@ -49,7 +49,6 @@ from dagster_qdrant.destination.refusals import (
 from dagster_qdrant.destination.state_merge import base_states
 from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import preload_embedder
-from dagster_qdrant.errors import QdrantTransientError
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +278,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Remove what the load outdates, then write down that it is complete.
 
         Raises:
-            QdrantTransientError: If another run of the pipeline took the load for dead.
+            LoadTakenBackError: If another run of the pipeline took the load for dead.
+            QdrantTransientError: If a collection changed while it was embedded again.
         """
         dlt_tables = self.dlt_tables
         lease = leases.get(load_id)
@@ -298,7 +298,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         if (base := base_states.pop(load_id, None)) is not None:
             dlt_tables.merge_state(self._pipeline_name, load_id, base)
         if not dlt_tables.complete_load(load_id):
-            raise QdrantTransientError(taken_back(load_id, self._pipeline_name))
+            self.remove_stragglers(load_id)
+            raise LoadTakenBackError(load_id, self._pipeline_name)
         leases.pop(load_id, None)
 
     def _is_whole(self, load_id: str) -> bool:
@@ -331,6 +332,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         leases.pop(load_id, None)
         failed = int(LoadStatus.FAILED)
         self.dlt_tables.change_load(load_id, LoadStatus.RUNNING, status=failed)
+        self.remove_stragglers(load_id)
+
+    def remove_stragglers(self, load_id: str) -> None:
+        """Remove what a load wrote after it was taken back and before it noticed."""
+        record = self.dlt_tables.load_record(load_id)
+        if record is not None and record.status is LoadStatus.TAKEN_BACK:
+            self._remove_appended(record)
 
     def _take_back(self, dead: LoadRecord) -> None:
         logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
@@ -338,11 +346,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         # In this order it can be done again from any point, and the load, if it lives after all,
         # notices before it counts as complete.
         dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
-        field = self.schema.naming.normalize_identifier(C_DLT_LOAD_ID)
-        for table_name in dead.tables:
-            rows = matches({field: dead.load_id})
-            self.collections.delete_where(self.collections.name(table_name), rows)
+        self._remove_appended(dead)
         dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
+
+    def _remove_appended(self, load: LoadRecord) -> None:
+        rows = matches({self.schema.naming.normalize_identifier(C_DLT_LOAD_ID): load.load_id})
+        for table_name in load.tables:
+            self.collections.delete_where(self.collections.name(table_name), rows)
 
     @property
     def _pipeline_name(self) -> str:

@@ -15,7 +15,7 @@ from dlt.common.storages.load_package import PackageStorage
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.load_counts import load_reports
-from dagster_qdrant.destination.load_leases import LoadLease
+from dagster_qdrant.destination.load_leases import LoadLease, LoadTakenBackError
 from dagster_qdrant.destination.point_ids import canonical_json
 from dagster_qdrant.destination.progress import Progress
 from dagster_qdrant.destination.rows import Row, digest
@@ -64,6 +64,9 @@ class QdrantLoadJob(RunnableLoadJob):
         try:
             with lease.alive(job_client.dlt_tables) if lease else nullcontext():
                 self._load(job_client.collections)
+        except LoadTakenBackError:
+            job_client.remove_stragglers(self._load_id)
+            raise
         except QdrantNotFoundError as error:
             # dlt creates collections once a load, and loads files once that it knows are loaded.
             job_client.ensure_collection(self._plan)

@@ -23,6 +23,17 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT = 1.0  # seconds
 
 
+class LoadTakenBackError(QdrantTransientError):
+    """Another run took this load for dead, and removed what it had appended."""
+
+    def __init__(self, load_id: str, pipeline_name: str) -> None:
+        super().__init__(
+            f"Load {load_id} of pipeline `{pipeline_name}` gave no sign of life for a while, so "
+            "another run of the pipeline took back what it had appended. Run it again. (Without "
+            "Dagster, throw the load away before: `dlt pipeline ... abort-packages`.)"
+        )
+
+
 class LoadLease:
     """The right of one load to append, as long as it shows that it is alive.
 
@@ -67,7 +78,7 @@ class LoadLease:
         """Show signs of life while something is done for the load.
 
         Raises:
-            QdrantTransientError: If it is resumed after another load took its rows back.
+            LoadTakenBackError: If it is resumed after another load took its rows back.
         """
         self._begin(dlt_tables)
         done = threading.Event()
@@ -95,10 +106,10 @@ class LoadLease:
         """Write no more for a load that another one took for dead.
 
         Raises:
-            QdrantTransientError: If that happened.
+            LoadTakenBackError: If that happened.
         """
         if self._lost:
-            raise QdrantTransientError(taken_back(self._load_id, self._pipeline_name))
+            raise LoadTakenBackError(self._load_id, self._pipeline_name)
 
     def dead_loads(self, dlt_tables: DltTables) -> list[LoadRecord]:
         """The loads that were not complete when this one began, and never will be.
@@ -123,15 +134,6 @@ class LoadLease:
             if waiting:
                 time.sleep(_HEARTBEAT / 2)
         return dead
-
-
-def taken_back(load_id: str, pipeline_name: str) -> str:
-    """What to say of a load that another one took for dead."""
-    return (
-        f"Load {load_id} of pipeline `{pipeline_name}` gave no sign of life for a while, so "
-        "another run of the pipeline took back what it had appended. Run it again. (Without "
-        "Dagster, throw the load away before: `dlt pipeline ... abort-packages`.)"
-    )
 
 
 # The leases of this process. dlt makes a new job client for each step of a load.
