@@ -57,6 +57,8 @@ class Preview:
         Raises:
             QdrantError: If Qdrant does not answer.
         """
+        if not (self.with_rows or self.with_map):
+            return
         ids, vectors = self._sample()
         vector_map = VectorMap.of(vectors[1]) if self.with_map and vectors[0] else None
         landmarks = [vectors[0][index] for index in vector_map.landmarks] if vector_map else []
@@ -111,7 +113,7 @@ class Preview:
             limit=_ROWS,
             with_payload=columns,
         ).points
-        itself = {name: value for name, value in rows[id_].items() if name in columns}
+        itself = {name: value for name, value in rows.get(id_, {}).items() if name in columns}
         found = [(hit.payload or {}) | {"score": round(hit.score, 3)} for hit in hits]
         return self._table([itself | {"score": 1.0}, *found], "score")
 

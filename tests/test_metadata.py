@@ -214,6 +214,15 @@ class TestVectorMap:
         assert "vector_map" in metadata
         assert "сéкрет" not in str(metadata)
 
+    def test_with_both_switched_off_no_point_is_read(self, show_here, monkeypatch, caplog):
+        def reads(preview):
+            raise AssertionError("points were read")
+
+        monkeypatch.setattr(Preview, "_sample", reads)
+        metadata = show_here(options={"preview": False, "vector_map": False})
+        assert not metadata.keys() & {"preview", "nearest", "vector_map"}
+        assert "points were read" not in caplog.text
+
 
 class TestLittleToShow:
     def test_a_table_without_vectors_has_a_preview_only(self, show):
