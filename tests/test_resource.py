@@ -22,7 +22,6 @@ def test_every_option_of_the_destination_is_a_described_field():
         "credentials",
         "destination_name",
         "environment",
-        "replace_strategy",
         "staging_dataset_name_layout",
         "enable_dataset_name_normalization",
         "info_tables_query_threshold",
@@ -32,6 +31,7 @@ def test_every_option_of_the_destination_is_a_described_field():
         "destination_type",
         # bound by a pipeline
         "dataset_name",
+        "partition",
         "default_schema_name",
         "legacy_db_path",
         "local_dir",

@@ -6,11 +6,13 @@ It happens after all rows of the load are in and before the load counts, and may
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
 
 from dagster_qdrant.destination.collections import Collections, matches
+from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.table_plan import DELETED, PARTITION, TablePlan
 
 _PAGE = 500
@@ -55,7 +57,13 @@ def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections)
     stays = [load_id, *(other for other in loads if _is_later(other, load_id))]
     condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
     former = models.Filter(must=replaced.must, must_not=[condition])
-    collections.delete_where(plan.target, former)
+    _delete(plan, former, load_id, collections)
+
+
+def _delete(plan: TablePlan, outdated: Any, load_id: str, collections: Collections) -> None:
+    if count := collections.count(plan.target, outdated):
+        collections.delete_where(plan.target, outdated)
+        load_reports.add(load_id, plan.table_name, LoadCounts(outdated=count))
 
 
 def _is_later(load_id: str, than: str) -> bool:
@@ -85,7 +93,8 @@ def _delete_orphans(
                 if plan.root_id is None or not row_ids:
                     continue
                 theirs = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=row_ids))
-                collections.delete_where(plan.target, models.Filter(must=[theirs], must_not=spared))
+                outdated = models.Filter(must=[theirs], must_not=spared)
+                _delete(plan, outdated, load_id, collections)
     if root.hard_delete:
         marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
         collections.delete_where(root.target, models.Filter(must=[of_this_load, marked]))

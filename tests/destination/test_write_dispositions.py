@@ -5,6 +5,7 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant import qdrant_adapter
+from dagster_qdrant.destination.load_counts import load_reports
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -203,3 +204,11 @@ def test_arrow_tables_load_like_rows(load: Load, qdrant_target: Target, dataset,
     expected = {"append": [1, 1, 2, 2, 2, 2], "merge": [1, 2], "replace": [1, 2, 2]}
     assert ids(qdrant_target, f"{dataset}_films") == expected[disposition]
     assert all(point.vector for point in qdrant_target.points(f"{dataset}_films", vectors=True))
+
+
+def test_rows_that_a_load_outdates_are_counted(load: Load, qdrant_target: Target, dataset):
+    rows = [{"id": number, "title": "a film", "tags": ["a", "b"]} for number in range(3)]
+    load(films(rows, write_disposition="replace"))
+    pipeline = load(films(rows[:1], write_disposition="replace"))
+    counts = load_reports.take(pipeline.last_trace.last_load_info.loads_ids[0])
+    assert (counts["films"].outdated, counts["films__tags"].outdated) == (2, 4)
