@@ -61,7 +61,7 @@ def materialization_metadata(
         "rows_embedded": counted.embedded,
         "texts_embedded": counted.texts,
         "rows_reused": counted.reused,
-        "rows_deleted": counted.deleted,
+        "rows_deleted": counted.deleted + counted.outdated,
         "points_written": counted.written,
         "points_payload_only": counted.payload_only,
         "points_unchanged": counted.unchanged,
