@@ -64,6 +64,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         root_id=None,
         links=frozenset(),
         is_linked=False,
+        is_parent=False,
     )
     windows = []
     for first in range(0, len(rows), _WINDOW):

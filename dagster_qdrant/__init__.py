@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagster_qdrant.adapter import qdrant_adapter
     from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
+    from dagster_qdrant.checks import build_qdrant_checks
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
         QdrantError,
@@ -29,6 +30,7 @@ _MODULES = {
     "QdrantTerminalError": "errors",
     "QdrantTransientError": "errors",
     "build_qdrant_assets": "assets",
+    "build_qdrant_checks": "checks",
     "qdrant_adapter": "adapter",
     "qdrant_assets": "assets",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "QdrantTerminalError",
     "QdrantTransientError",
     "build_qdrant_assets",
+    "build_qdrant_checks",
     "qdrant_adapter",
     "qdrant_assets",
 ]

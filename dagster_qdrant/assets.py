@@ -5,11 +5,14 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 from weakref import WeakKeyDictionary
 
 from dagster import (
+    AssetCheckResult,
+    AssetCheckSpec,
     AssetExecutionContext,
+    AssetKey,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
@@ -24,8 +27,9 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
+from dagster_qdrant.checks import check_specs
 from dagster_qdrant.resource import QdrantResource
-from dagster_qdrant.translator import QdrantDltTranslator, QdrantTranslatorData
+from dagster_qdrant.translator import QdrantDltTranslator, QdrantTranslatorData, embedded_columns
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
@@ -55,6 +59,18 @@ class QdrantAssetsPlan:
             resource.name: self.translator.get_asset_spec(self._describe(resource))
             for resource in self.source.selected_resources.values()
         }
+
+    def keys(self) -> dict[str, AssetKey]:
+        """The keys of the assets by the name of their resource."""
+        return {name: spec.key for name, spec in self.specs().items()}
+
+    def check_specs(self, *, blocking: bool) -> list[AssetCheckSpec]:
+        """The specs of the assets' checks."""
+        resources = self.source.resources
+        return check_specs(
+            {key: bool(embedded_columns(resources[name])) for name, key in self.keys().items()},
+            blocking=blocking,
+        )
 
     @property
     def normalized_dataset_name(self) -> str | None:
@@ -106,6 +122,7 @@ def qdrant_assets(
     hooks: Set[HookDefinition] | None = None,
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
+    checks: bool | Literal["blocking"] = False,
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """Decorator that makes one asset of each resource of a dlt source.
 
@@ -125,12 +142,15 @@ def qdrant_assets(
         hooks: Hooks of the op.
         pool: Concurrency pool of the op.
         retry_policy: What happens when a run fails in passing.
+        checks: Whether each load is followed by asset checks of its collections. "blocking": a
+            check that fails keeps assets downstream from being materialized.
 
     Returns:
         A decorator for a function that runs the load.
 
     Raises:
         TypeError: If `dlt_source` is none of these.
+        ValueError: If `checks` is something else.
         DagsterInvariantViolationError: If `group_name` is given and the translator sets groups.
 
     Example:
@@ -140,6 +160,8 @@ def qdrant_assets(
         ... def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource):
         ...     yield from qdrant.run(context)
     """
+    if checks not in (True, False, "blocking"):
+        raise ValueError(f'`checks` is {checks!r}; it must be True, False or "blocking".')
     source = as_source(dlt_source, name or dataset_name)
     plan = QdrantAssetsPlan(
         source=source,
@@ -168,6 +190,7 @@ def qdrant_assets(
             specs=specs,
             pool=pool,
             retry_policy=retry_policy,
+            check_specs=plan.check_specs(blocking=checks == "blocking") if checks else None,
         )(function)
         _plans[assets_def.op] = plan
         return assets_def
@@ -189,6 +212,7 @@ def build_qdrant_assets(
     hooks: Set[HookDefinition] | None = None,
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
+    checks: bool | Literal["blocking"] = False,
 ) -> AssetsDefinition:
     """Make one asset of each resource of a dlt source, without a function of one's own.
 
@@ -216,10 +240,11 @@ def build_qdrant_assets(
         hooks=hooks,
         pool=pool,
         retry_policy=retry_policy,
+        checks=checks,
     )
     def assets(
         context: AssetExecutionContext, qdrant: QdrantResource
-    ) -> Iterator[MaterializeResult[Any]]:
+    ) -> Iterator[Union[MaterializeResult[Any], AssetCheckResult]]:
         yield from qdrant.run(context)
 
     return assets

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from dagster import (
+    AssetCheckResult,
     AssetExecutionContext,
     AssetMaterialization,
     ConfigurableResource,
@@ -275,7 +276,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
         **extract_options: Any,
-    ) -> Iterator[MaterializeResult[Any]]: ...
+    ) -> Iterator[Union[MaterializeResult[Any], AssetCheckResult]]: ...
 
     @overload
     def run(
@@ -310,7 +311,8 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
                 `refresh`.
 
         Yields:
-            A `MaterializeResult` for each asset, an `AssetMaterialization` in an op.
+            A `MaterializeResult` for each asset, with the results of its checks if it has some; an
+            `AssetCheckResult` for each check that is run alone; an `AssetMaterialization` in an op.
 
         Raises:
             dagster.Failure: When the load fails, with what to do in its first line. Its retries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Union
 
 import dlt
 from dagster import (
+    AssetCheckKey,
+    AssetCheckResult,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
@@ -26,7 +28,9 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.assets import QdrantAssetsPlan, as_source, plan_of
+from dagster_qdrant.checks import check_apart, check_loaded, names_of
 from dagster_qdrant.client import Connection, connect
+from dagster_qdrant.collection_checks import points_of_load
 from dagster_qdrant.data_version import FormerVersion, data_version
 from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.job_client import QdrantJobClient
@@ -57,24 +61,30 @@ def run_load(
     pipeline_name: str | None,
     translator: DagsterDltTranslator | None,
     extract_options: Mapping[str, Any],
-) -> Iterator[Union[MaterializeResult[Any], AssetMaterialization]]:
+) -> Iterator[Union[MaterializeResult[Any], AssetMaterialization, AssetCheckResult]]:
     """Load a source and report each table; see `QdrantResource.run`."""
-    is_asset = isinstance(context, AssetExecutionContext)
     plan = _plan(context, dlt_source, dataset_name, pipeline_name, translator)
-    keys = {name: spec.key for name, spec in plan.specs().items()}
-    if is_asset:
-        keys = {name: key for name, key in keys.items() if key in context.selected_asset_keys}
+    keys = plan.keys()
+    checks: Set[AssetCheckKey] = frozenset()
+    if isinstance(context, AssetExecutionContext):
+        checks, selected_assets = context.selected_asset_check_keys, context.selected_asset_keys
+        apart = {key for key in checks if key.asset_key not in selected_assets}
+        if apart:
+            yield from check_apart(resource, plan_of(context.assets_def) or plan, context, apart)
+            if not selected_assets:
+                return
+        keys = {name: key for name, key in keys.items() if key in selected_assets}
         if not keys:
             raise DagsterInvariantViolationError(
                 "The source that is loaded has no resource for any selected asset: "
-                f"{', '.join(sorted(key.to_user_string() for key in context.selected_asset_keys))}."
+                f"{', '.join(sorted(key.to_user_string() for key in selected_assets))}."
                 " Give `run` a source with the resources that the assets were defined with."
             )
     # A copy: loading must not change the source that the next run of this process will load.
     source = plan.source.clone().with_resources(*keys)
     for selected in source.selected_resources.values():
         check_rows(selected)
-    with _logs_shown(context), _pipeline(resource, plan) as pipeline, _as_failure():
+    with _logs_shown(context), _pipeline(resource, plan) as pipeline, as_failure():
         results = _load(
             pipeline,
             source,
@@ -83,6 +93,7 @@ def run_load(
             extract_options=extract_options,
             context=context,
             keys=keys,
+            checks=checks,
         )
         yield from results
 
@@ -172,8 +183,9 @@ def _load(
     extract_options: Mapping[str, Any],
     context: Union[AssetExecutionContext, OpExecutionContext],
     keys: Mapping[str, AssetKey],
+    checks: Set[AssetCheckKey],
 ) -> list[Union[MaterializeResult[Any], AssetMaterialization]]:
-    """Run the steps of dlt and make each resource's materialization."""
+    """Run the steps of dlt, make each resource's materialization and check what was loaded."""
     config = resource.configuration()
     seconds: dict[str, float] = {}
     log = context.log
@@ -231,7 +243,16 @@ def _load(
             kept = data_version(
                 former[name], client, table, counts=counts, metadata=metadata, otherwise=version
             )
-            results.append(MaterializeResult(asset_key=key, metadata=metadata, data_version=kept))
+            metadata |= points_of_load(client, table, counts)
+            names = names_of(checks, key)
+            results.append(
+                MaterializeResult(
+                    asset_key=key,
+                    metadata=metadata,
+                    data_version=kept,
+                    check_results=check_loaded(client, table, key, names, metadata),
+                )
+            )
         return results
 
 
@@ -298,7 +319,7 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 
 
 @contextmanager
-def _as_failure() -> Iterator[None]:
+def as_failure() -> Iterator[None]:
     """Say first what happened and what to do, instead of in which step of dlt it was."""
     try:
         yield

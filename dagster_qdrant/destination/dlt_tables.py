@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -155,32 +155,34 @@ class DltTables:
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""
         condition = matches({self._field("schema_name"): schema_name}) if schema_name else None
-        return self._first_schema(condition)
+        return next(self._schemas(condition), None)
+
+    def newest_schema_with(self, table_name: str) -> StorageSchemaInfo | None:
+        """The latest schema, of any name, that has a table; None if there is none."""
+        with_table = (
+            stored
+            for stored in self._schemas(None)
+            if table_name in json.loads(stored.schema)["tables"]
+        )
+        return next(with_table, None)
 
     def schema_by_hash(self, version_hash: str) -> StorageSchemaInfo | None:
         """The schema with a hash; None if it is not stored."""
-        return self._first_schema(matches({self._field("version_hash"): version_hash}))
+        return next(self._schemas(matches({self._field("version_hash"): version_hash})), None)
 
-    def _first_schema(self, condition: Any) -> StorageSchemaInfo | None:
+    def _schemas(self, condition: Any, page: int = 1) -> Iterator[StorageSchemaInfo]:
+        """The stored schemas, the latest first."""
         order_by = self._field("inserted_at")
-        try:
+        with suppress(QdrantNotFoundError):  # nothing was loaded yet
             for payload in self._collections.newest_first(
-                self._versions, condition, order_by, page=1
+                self._versions, condition, order_by, page
             ):
-                return StorageSchemaInfo.from_normalized_mapping(dict(payload), self._schema.naming)
-        except QdrantNotFoundError:
-            pass  # Nothing was loaded yet, so there is no schema.
-        return None
+                yield StorageSchemaInfo.from_normalized_mapping(dict(payload), self._schema.naming)
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""
-        names: set[str] = set()
-        with suppress(QdrantNotFoundError):  # nothing was loaded yet
-            for payload in self._collections.newest_first(
-                self._versions, None, self._field("inserted_at"), page=100
-            ):
-                names |= set(json.loads(payload[self._field("schema")])["tables"])
-        return names
+        schemas = self._schemas(None, page=100)
+        return {name for stored in schemas for name in json.loads(stored.schema)["tables"]}
 
     def store_schema(self) -> None:
         """Write the schema, once however often it is written."""

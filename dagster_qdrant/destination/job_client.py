@@ -31,7 +31,7 @@ from dlt.common.storages.load_package import (
 )
 
 from dagster_qdrant.client import Connection, connect
-from dagster_qdrant.destination.collections import Collections, matches
+from dagster_qdrant.destination.collections import Collections, IndexType, matches
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadStatus
 from dagster_qdrant.destination.generations import Generations
@@ -114,6 +114,14 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """The tables that dlt keeps its own books in."""
         return DltTables(self.collections, self.schema)
 
+    def plan(self, table_name: str) -> TablePlan:
+        """How the rows of a table become points."""
+        return self._plan(self.prepare_load_table(table_name))
+
+    def indexes(self, plan: TablePlan) -> dict[str, IndexType]:
+        """The payload fields of a table's collection that need an index, on a server."""
+        return self.dlt_tables.indexes(plan.table_name) | plan.indexes
+
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
@@ -183,7 +191,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self.ensure_collection(self._prepared_plan(self.schema.version_table_name))
+        self.ensure_collection(self.plan(self.schema.version_table_name))
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         for table in sorted(tables, key=lambda table: str(table["name"])):
@@ -208,7 +216,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         tables = set(only_tables or self.schema.tables)
         rebuilt = self._choose_targets(tables - set(self.schema.dlt_table_names()))
         for table_name in sorted(tables | {plan.table_name for plan in rebuilt}):
-            plan = self._prepared_plan(table_name)
+            plan = self.plan(table_name)
             self.ensure_collection(plan)
             refuse_rows_without_partition(plan, self.collections)
         load_id = Container()[LoadPackageStateInjectableContext].load_id
@@ -226,7 +234,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Decide which tables get a new collection, and write it down in the load package."""
         roots = {str(get_root_table(self.schema.tables, name)["name"]) for name in table_names}
         plans = [
-            self._prepared_plan(str(table["name"]))
+            self.plan(str(table["name"]))
             for root in sorted(roots)
             for table in get_nested_tables(self.schema.tables, root)
         ]
@@ -247,9 +255,6 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             return True
         return info is not None and is_outdated(plan, info, self.config.embedding)
 
-    def _prepared_plan(self, table_name: str) -> TablePlan:
-        return self._plan(self.prepare_load_table(table_name))
-
     def ensure_collection(self, plan: TablePlan) -> None:
         """See that the collection which a table is loaded into is there, with its indexes."""
         if plan.embed and not self.collections.exists(plan.target):
@@ -259,7 +264,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             plan.target,
             embedding=self.config.embedding if plan.embed else None,
             embed=plan.embed,
-            indexes=self.dlt_tables.indexes(plan.table_name) | plan.indexes,
+            indexes=self.indexes(plan),
         )
 
     # Loading
@@ -290,7 +295,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                     self._loaded_tables(load_id),
                     self.schema,
                     self.collections,
-                    self._prepared_plan,
+                    self.plan,
                 )
                 self._switch_to_targets()
             for dead in lease.dead_loads(dlt_tables) if lease else ():
@@ -376,6 +381,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def get_stored_schema(self, schema_name: str | None = None) -> StorageSchemaInfo | None:
         """The latest stored schema of a name, or of any name."""
         return self.dlt_tables.newest_schema(schema_name)
+
+    def get_stored_schema_with(self, table_name: str) -> StorageSchemaInfo | None:
+        """The latest stored schema, of any name, that has a table."""
+        return self.dlt_tables.newest_schema_with(table_name)
 
     def get_stored_schema_by_hash(self, version_hash: str) -> Any:
         """The stored schema with a hash, or None."""

@@ -54,7 +54,7 @@ def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections)
     replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
     # A load that began later has rows of its own in here, which are not former ones.
     loads = collections.values(plan.target, plan.load_id, replaced)
-    stays = [load_id, *(other for other in loads if _is_later(other, load_id))]
+    stays = [load_id, *(other for other in loads if is_later(other, load_id))]
     condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
     former = models.Filter(must=replaced.must, must_not=[condition])
     _delete(plan, former, load_id, collections)
@@ -66,7 +66,7 @@ def _delete(plan: TablePlan, outdated: Any, load_id: str, collections: Collectio
         load_reports.add(load_id, plan.table_name, LoadCounts(outdated=count))
 
 
-def _is_later(load_id: str, than: str) -> bool:
+def is_later(load_id: str, than: str) -> bool:
     """Whether a load began after another; dlt's load ids are the times at which they began."""
     try:
         return float(load_id) > float(than)

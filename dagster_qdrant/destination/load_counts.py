@@ -22,6 +22,7 @@ class LoadCounts:
         unchanged: Points that stayed as they were.
         deleted: Rows that asked for their point to be deleted.
         outdated: Points removed because the load outdates them.
+        points: Points that bear the load's id; at least so many when a file was tried twice.
         seconds_embedding: Time in the model.
         seconds_writing: Time in requests that write.
     """
@@ -35,6 +36,7 @@ class LoadCounts:
     unchanged: int = 0
     deleted: int = 0
     outdated: int = 0
+    points: int = 0
     seconds_embedding: float = 0.0
     seconds_writing: float = 0.0
 

@@ -38,6 +38,7 @@ class Window:
     upsert: list[Row] = field(default_factory=list)
     overwrite: list[Row] = field(default_factory=list)
     unchanged: list[Row] = field(default_factory=list)
+    new_points: int = 0  # that bear the load's id and did not before
 
 
 class PointWriter:
@@ -73,13 +74,10 @@ class PointWriter:
         self.pending_ids = set(window.rows)
         written = window.upsert + window.tombstones + window.overwrite
         self._written = [row.point_id for row in written]
-        # An unchanged row is left alone, unless what was not in this load goes when it completes:
-        # former rows of replaced tables, nested rows that their root no longer has.
-        marked = self._plan.write_disposition == "replace" or self._plan.is_linked
         for write, rows in (
             (self._upsert, window.upsert + window.tombstones),
             (self._overwrite, window.overwrite),
-            (self._mark, window.unchanged if marked else []),
+            (self._mark, window.unchanged if self._plan.marks_unchanged else []),
             (self._delete, window.deleted),
         ):
             for batch in self._batches(rows):

@@ -86,10 +86,12 @@ class TableLoader:
         for row in rows:
             window.rows[row.point_id] = row  # the last one of a key wins
         for row in window.rows.values():
+            known = existing.get(row.point_id, {})
+            is_new = known.get(self._plan.load_id) != self._load_id
             if self._plan.hard_delete and _is_deleted(row.payload.get(self._plan.hard_delete)):
+                window.new_points -= not is_new
                 self._delete(row, window)
                 continue
-            known = existing.get(row.point_id, {})
             same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
             row.payload[ROW_HASH] = row.row_hash
             if row.embedding_hash:
@@ -98,8 +100,10 @@ class TableLoader:
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
                 window.unchanged.append(row)
+                is_new = is_new and self._plan.marks_unchanged
             else:
                 window.overwrite.append(row)
+            window.new_points += is_new
         return window
 
     def _delete(self, row: Row, window: Window) -> None:
@@ -199,6 +203,7 @@ class TableLoader:
         counts.payload_only += len(window.overwrite)
         counts.unchanged += len(window.unchanged)
         counts.deleted += len(window.deleted) + len(window.tombstones)
+        counts.points += window.new_points
         counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
 
 

@@ -51,6 +51,7 @@ class TablePlan:
         root_id: The column with the root row's id, in nested tables of a merge.
         links: Columns that dlt makes anew for each load and that say nothing of the content.
         is_linked: Whether rows of other tables refer to these rows, or these rows to others.
+        is_parent: Whether rows of other tables refer to these rows.
     """
 
     table_name: str
@@ -68,6 +69,7 @@ class TablePlan:
     root_id: str | None
     links: frozenset[str]
     is_linked: bool
+    is_parent: bool
 
     @property
     def former(self) -> str | None:
@@ -76,17 +78,27 @@ class TablePlan:
 
     @property
     def indexes(self) -> dict[str, IndexType]:
-        """The payload fields, beside the load's id, that loads filter by."""
+        """The payload fields, beside the load's id, that loads and checks filter by."""
         indexes: dict[str, IndexType] = {}
         if self.embed:
             indexes[EMBEDDING_HASH] = "keyword"
         if self.partition is not None:
             indexes[PARTITION] = "keyword"
+        if self.is_parent:
+            indexes[self.row_id] = "keyword"
         if self.root_id:
             indexes[self.root_id] = "keyword"
         if self.hard_delete and self.is_linked:
             indexes[DELETED] = "bool"
         return indexes
+
+    @property
+    def marks_unchanged(self) -> bool:
+        """Whether rows that a load found unchanged get its id, since others go when it is done.
+
+        These are former rows of replaced tables, and nested rows that their root no longer has.
+        """
+        return self.write_disposition == "replace" or self.is_linked
 
     def point_id(self, identity: Any, occurrence: int = 0) -> str:
         """The id of the point of a row.
@@ -125,6 +137,7 @@ class TablePlan:
             key = primary_key or unique
         else:
             key = primary_key
+        is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
         links = {
             name
             for name, column in columns.items()
@@ -149,5 +162,6 @@ class TablePlan:
             load_id=load_id,
             root_id=get_first_column_name_with_prop(table, "root_key"),
             links=frozenset(links | {row_id, load_id}),
-            is_linked=nested or len(get_nested_tables(schema.tables, str(table["name"]))) > 1,
+            is_linked=nested or is_parent,
+            is_parent=is_parent,
         )
