@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dagster_qdrant.adapter import qdrant_adapter
     from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
     from dagster_qdrant.checks import build_qdrant_checks
+    from dagster_qdrant.component import QdrantCollectionsComponent
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
         QdrantError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "QdrantCollectionsComponent": "component",
     "QdrantConfigurationError": "errors",
     "QdrantDltTranslator": "translator",
     "QdrantError": "errors",
@@ -36,6 +38,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "QdrantCollectionsComponent",
     "QdrantConfigurationError",
     "QdrantDltTranslator",
     "QdrantError",

@@ -27,7 +27,7 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
-from dagster_qdrant.checks import check_specs
+from dagster_qdrant.checks import check_specs, refuse_unknown_checks
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.translator import QdrantDltTranslator, QdrantTranslatorData, embedded_columns
 
@@ -160,8 +160,7 @@ def qdrant_assets(
         ... def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource):
         ...     yield from qdrant.run(context)
     """
-    if checks not in (True, False, "blocking"):
-        raise ValueError(f'`checks` is {checks!r}; it must be True, False or "blocking".')
+    refuse_unknown_checks(checks)
     source = as_source(dlt_source, name or dataset_name)
     plan = QdrantAssetsPlan(
         source=source,

@@ -52,6 +52,16 @@ def check_specs(embedded: Mapping[AssetKey, bool], *, blocking: bool) -> list[As
     ]
 
 
+def refuse_unknown_checks(checks: Any) -> None:
+    """Refuse a choice of checks that there is not.
+
+    Raises:
+        ValueError: If it is something else than a boolean or "blocking".
+    """
+    if checks not in (True, False, "blocking"):
+        raise ValueError(f'`checks` is {checks!r}; it must be True, False or "blocking".')
+
+
 def build_qdrant_checks(
     assets: Sequence[AssetsDefinition], *, blocking: bool = False
 ) -> Sequence[AssetChecksDefinition]:

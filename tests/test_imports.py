@@ -50,6 +50,17 @@ dg.Definitions.validate_loadable(defs)
     assert not loaded & {"fastembed", "onnxruntime", "qdrant_client", "tokenizers"}
 
 
+def test_dg_finds_the_component_and_imports_no_model_and_no_client():
+    loaded = modules_after(
+        """
+from dagster.components.core.package_entry import discover_entry_point_package_objects
+found = {key.to_typename() for key in discover_entry_point_package_objects()}
+assert "dagster_qdrant.QdrantCollectionsComponent" in found, found
+"""
+    )
+    assert not loaded & {"fastembed", "onnxruntime", "qdrant_client", "tokenizers"}
+
+
 @pytest.mark.parametrize("name", __import__("dagster_qdrant").__all__)
 def test_each_public_name_is_there(name):
     import dagster_qdrant
