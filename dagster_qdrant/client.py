@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTransientError, translate
-from dagster_qdrant.local_path import lock_path, open_path
+from dagster_qdrant.local_path import lock_path, open_path, real_path
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -111,8 +111,15 @@ class ConnectionOptions:
             )
         if self.is_local or self.external_client is not None:
             self._refuse_server_options()
-        elif self.location is not None:
-            self._check_url(self.location)
+            return
+        if self.prefix and not set(self.prefix).isdisjoint("?#@"):
+            raise QdrantConfigurationError(
+                "`prefix` holds a '?', '#' or '@'; it must be a path alone. Put a key into "
+                "`api_key`, where it is kept secret."
+            )
+        for name, place in {"location": self.location, "host": self.host}.items():
+            if place is not None:
+                self._check_url(name, place)
 
     def _refuse_server_options(self) -> None:
         without_effect = {
@@ -132,36 +139,36 @@ class ConnectionOptions:
                 "server's URL."
             )
 
-    def _check_url(self, location: str) -> None:
+    def _check_url(self, name: str, location: str) -> None:
+        if "@" in location or "?" in location or "#" in location:  # not shown: it may be secret
+            raise QdrantConfigurationError(
+                f"`{name}` holds a user name, a password or a query, which a server's URL has not. "
+                "Put a key into `api_key` instead, where it is kept secret."
+            )
         try:
             parts = urlsplit(location if "//" in location else f"//{location}")
             port = parts.port
         except ValueError as error:
             raise QdrantConfigurationError(
-                f"`location` is {location!r}, which is no URL: {error}."
+                f"`{name}` is {location!r}, which is no URL: {error}."
             ) from None
-        if parts.username or parts.password:
-            raise QdrantConfigurationError(
-                "`location` holds a user name or a password. Put a key into `api_key` instead, "
-                "where it is kept secret."
-            )
         if parts.scheme not in ("", "http", "https") or not parts.hostname:
             raise QdrantConfigurationError(
-                f"`location` is {location!r}, which is no URL of a server. Use something like "
+                f"`{name}` is {location!r}, which is no URL of a server. Use something like "
                 "'http://localhost:6333', or `path` for a local folder."
             )
         if parts.scheme and self.https is not None and self.https != (parts.scheme == "https"):
             raise QdrantConfigurationError(
-                f"`https` is {self.https}, but `location` starts with '{parts.scheme}://'. "
+                f"`https` is {self.https}, but `{name}` starts with '{parts.scheme}://'. "
                 "Remove one of them."
             )
         if port is not None and self.port not in (DEFAULT_PORT, port):
             raise QdrantConfigurationError(
-                f"`location` names port {port} and `port` is {self.port}. Remove one of them."
+                f"`{name}` names port {port} and `port` is {self.port}. Remove one of them."
             )
         if parts.path.strip("/") and self.prefix:
             raise QdrantConfigurationError(
-                f"`location` ends with '{parts.path}' and `prefix` is '{self.prefix}'. "
+                f"`{name}` ends with '{parts.path}' and `prefix` is '{self.prefix}'. "
                 "Remove one of them."
             )
 
@@ -204,6 +211,10 @@ class ConnectionOptions:
             return os.fspath(self.path)
         return self.location or "" if self.is_memory else self.url
 
+    def hide_key(self, words: str) -> str:
+        """A text of somebody else, say of a proxy that repeats what it got, without the key."""
+        return words.replace(self.api_key, "***") if self.api_key else words
+
     def open_client(self) -> QdrantClient:
         """Open a new client; the caller closes it."""
         from qdrant_client import QdrantClient
@@ -213,6 +224,12 @@ class ConnectionOptions:
         if self.path is not None:
             return QdrantClient(path=self.path, force_disable_check_same_thread=True)
         parts = urlsplit(self.url)
+        grpc_options: dict[str, Any] = dict(_GRPC_OPTIONS)
+        http_options: dict[str, Any] = {}
+        if parts.hostname in _LOCAL_HOSTS:  # a proxy for other machines is not to see the key
+            grpc_options["grpc.enable_http_proxy"] = 0
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            http_options["mounts"] = {f"all://{host}": None}
         return QdrantClient(
             url=f"{parts.scheme}://{parts.netloc}",
             grpc_port=self.grpc_port,
@@ -221,7 +238,8 @@ class ConnectionOptions:
             api_key=self.api_key,
             prefix=self.prefix or parts.path.strip("/") or None,
             timeout=self.timeout,
-            grpc_options=dict(_GRPC_OPTIONS),
+            grpc_options=grpc_options,
+            **http_options,
         )
 
 
@@ -268,7 +286,8 @@ class Connection:
                 translated = translate(error, self.options)
                 if translated is None:
                     raise
-                raise translated from error
+                cause = _presentable(error, self.options)
+            raise translated from cause
 
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.options.max_retries + 1),
@@ -278,6 +297,17 @@ class Connection:
             reraise=True,
         )
         return retrying(attempt)
+
+
+def _presentable(error: Exception, options: ConnectionOptions) -> Exception | None:
+    """An error as a cause to show: without the frames, whose local variables hold the key."""
+    if options.hide_key(str(error)) != str(error):
+        return None
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _wait(state: RetryCallState) -> float:
@@ -315,7 +345,7 @@ class _SharedClients:
         elif options.path is None:
             yield self._keep(options)
         else:
-            path = os.path.realpath(options.path)
+            path = real_path(options.path)
             with self._guard:
                 shared = self._paths.setdefault(path, _SharedPath(path))
             with shared.lease(options) as connection:

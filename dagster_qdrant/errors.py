@@ -72,10 +72,12 @@ def translate(error: Exception, options: ConnectionOptions) -> QdrantError | Non
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
     if isinstance(error, UnexpectedResponse):
-        return _from_status(error.status_code or 0, _words(error.content), error.headers, options)
+        words = options.hide_key(_words(error.content))
+        return _from_status(error.status_code or 0, words, error.headers, options)
     if isinstance(error, ResourceExhaustedResponse):
         return QdrantTransientError(
-            f"Qdrant at {options} is overloaded: {error}.", float(error.retry_after_s)
+            f"Qdrant at {options} is overloaded: {options.hide_key(str(error))}.",
+            float(error.retry_after_s),
         )
     if isinstance(error, ResponseHandlingException):
         return _from_transport(error.source, options)
@@ -107,6 +109,11 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         return QdrantTooLargeError(f"Qdrant at {options}: {words}")
     if status == 507 or _says_disk_is_full(words):
         return _disk_full(words, options)
+    if 300 <= status < 400:
+        return QdrantTerminalError(
+            f"Qdrant at {options} sends us elsewhere ({status}), where the API key is not to go. "
+            "Set `location` to the server's own URL."
+        )
     if status in (408, 429) or status >= 500:
         try:
             retry_after = float(headers.get("retry-after"))
@@ -128,9 +135,10 @@ def _from_transport(source: Exception, options: ConnectionOptions) -> QdrantErro
 
     if isinstance(source, httpx.TimeoutException) and not isinstance(source, httpx.ConnectTimeout):
         return _too_slow(options)
+    words = options.hide_key(str(source))
     if isinstance(source, httpx.TransportError):
-        return _unreachable(str(source) or type(source).__name__, options)
-    return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {source}")
+        return _unreachable(words or type(source).__name__, options)
+    return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {words}")
 
 
 def _unreachable(words: str, options: ConnectionOptions) -> QdrantTransientError:
@@ -158,7 +166,7 @@ def _disk_full(words: str, options: ConnectionOptions) -> QdrantTerminalError:
 def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
     from grpc import StatusCode
 
-    code, words = error.code(), str(error.details() or "")
+    code, words = error.code(), options.hide_key(str(error.details() or ""))
     if code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
         return _refused(words, options)
     if code == StatusCode.NOT_FOUND:

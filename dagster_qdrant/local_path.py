@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,24 @@ logger = logging.getLogger(__name__)
 _REPORT_INTERVAL = 5.0
 
 T = TypeVar("T")
+
+
+def real_path(path: str) -> str:
+    """The folder that a path leads to, by links perhaps, whether it is there yet or not.
+
+    Args:
+        path: The path as it was given.
+
+    Raises:
+        QdrantConfigurationError: If it leads to a file, or is a link to nothing.
+    """
+    target = os.path.realpath(path)
+    if Path(target).is_file():
+        raise _unfit(path, "it is a file" if target == path else f"it is a file, {target}")
+    if Path(path).is_symlink() and not Path(target).is_dir():
+        # Made now, the folder might be in the way of the one that is to be there, say a mount.
+        raise _unfit(path, f"it is a link to {target}, which does not exist")
+    return target
 
 
 class _BusyError(Exception):
@@ -49,14 +68,13 @@ def lock_path(path: str, timeout: float) -> BaseFileLock:
 
     try:
         Path(path).mkdir(parents=True, exist_ok=True, mode=0o700)
+        # In a folder that others may read, the rows are not for them either.
+        (Path(path) / "collection").mkdir(exist_ok=True, mode=0o700)
         # Another thread than the one that opens a path may be the last to leave it.
         lock = FileLock(Path(path) / ".dagster_qdrant.lock", mode=0o600, thread_local=False)
         _wait_for(acquire, path, timeout)
     except OSError as error:
-        raise QdrantConfigurationError(
-            f"`path` {path} cannot be used: {error.strerror or error}. Name a folder that this "
-            "process may create and write."
-        ) from error
+        raise _unfit(path, error.strerror or str(error)) from error
     return lock
 
 
@@ -101,6 +119,13 @@ def _wait_for(attempt: Callable[[float], T], path: str, timeout: float) -> T:
                 waited,
                 timeout,
             )
+
+
+def _unfit(path: str, reason: str) -> QdrantConfigurationError:
+    return QdrantConfigurationError(
+        f"`path` {path} cannot be used: {reason}. Name a folder that this process may create and "
+        "write."
+    )
 
 
 def _path_busy(path: str, waited: float) -> QdrantTransientError:

@@ -16,6 +16,7 @@ from dlt.common.destination.client import (
     DestinationClientDwhConfiguration,
 )
 from dlt.common.storages.configuration import WithLocalFiles
+from dlt.common.typing import TSecretStrValue
 from dlt.common.utils import digest128
 
 from dagster_qdrant.client import (
@@ -58,7 +59,8 @@ class QdrantCredentials(CredentialsConfiguration):
     """
 
     location: Optional[str] = None
-    api_key: Optional[str] = dataclasses.field(default=None, repr=False)
+    # As a secret, whose value dlt leaves out of its traces.
+    api_key: Optional[TSecretStrValue] = dataclasses.field(default=None, repr=False)
     path: Optional[str] = None
 
     def parse_native_representation(self, native_value: Any) -> None:

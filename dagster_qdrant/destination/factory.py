@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
 
+class _Credentials(dict[str, Any]):
+    """Credentials that do not show where the destination that has them does."""
+
+    def __repr__(self) -> str:
+        return "{...}"
+
+
 class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  # noqa: N801 (dlt's destinations are lower case)
     """Load into Qdrant with dlt: texts embedded, only what changed, nothing lost.
 
@@ -60,7 +67,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
     ) -> None:
         self._refuse_unknown(kwargs)
         super().__init__(
-            credentials=credentials,
+            credentials=_Credentials(credentials) if isinstance(credentials, dict) else credentials,
             destination_name=destination_name,
             environment=environment,
             **kwargs,

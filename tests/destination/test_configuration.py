@@ -228,7 +228,7 @@ with pipeline.destination_client() as client:
         ({"location": "http://a", "options": {"https": True}}, "starts with 'http://'"),
         ({"location": "http://a:1", "options": {"port": 2}}, "names port 1 and `port` is 2"),
         ({"location": "http://a/x", "options": {"prefix": "y"}}, "and `prefix` is 'y'"),
-        ({"location": "http://u:p@a"}, "holds a user name or a password"),
+        ({"location": "http://u:p@a"}, "holds a user name, a password"),
         ({"location": "ftp://a"}, "no URL of a server"),
         ({"location": "http://a:b"}, "no URL"),
         ({"path": "/b", "credentials": {"api_key": "k"}}, "`api_key` cannot take effect"),
