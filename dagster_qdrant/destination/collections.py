@@ -108,6 +108,12 @@ class Collections:
                     wait=True,
                 )
 
+    def is_foreign(self, table_name: str) -> bool:
+        """Whether a table of a like name in another dataset has a table's collection."""
+        info = self.describe(self.name(table_name))
+        owner = about(info) if info else {}
+        return bool(owner) and (owner["dataset"], owner["table"]) != (self.dataset_name, table_name)
+
     def drop(self, collection: str) -> None:
         """Delete a collection, if there is one."""
         with suppress(QdrantNotFoundError):
@@ -118,6 +124,13 @@ class Collections:
         return self.connection.request(
             self.connection.client.count, collection, count_filter=condition, exact=True
         ).count
+
+    def payload(self, collection: str, point_id: Any) -> dict[str, Any]:
+        """The whole payload of a point; empty if there is none."""
+        points = self.connection.request(
+            self.connection.client.retrieve, collection, ids=[point_id], with_payload=True
+        )
+        return dict(points[0].payload or {}) if points else {}
 
     def values(
         self, collection: str, field_name: str, condition: models.Filter | None = None
@@ -236,19 +249,26 @@ class Collections:
                 return
 
     def newest_first(
-        self, collection: str, condition: models.Filter | None, order_by: str, page: int = 10
-    ) -> Iterator[Mapping[str, Any]]:
-        """Payloads of points, from the latest time to the earliest.
+        self,
+        collection: str,
+        condition: models.Filter | None,
+        order_by: str,
+        *,
+        page: int = 10,
+        fields: list[str] | None = None,
+    ) -> Iterator[list[models.Record]]:
+        """Points in pages, from the latest time to the earliest, each page larger than the last.
 
         Qdrant pages an ordered scroll by value: a page begins with all that have the last value
-        of the one before. Points seen are passed over, and a page that brings nothing new is
-        asked for in double size, so this ends however many points share a time.
+        of the one before. Points seen are passed over, and since pages grow, this ends however
+        many points share a time.
 
         Args:
             collection: The collection.
             condition: Which points.
             order_by: Payload field with a time; needs an index on a server.
             page: How many points to ask for at first.
+            fields: The payload fields beside the time; None: all.
 
         Raises:
             QdrantNotFoundError: If there is no such collection.
@@ -266,18 +286,17 @@ class Collections:
                     key=order_by, direction=models.Direction.DESC, start_from=start_from
                 ),
                 limit=page,
-                with_payload=True,
+                with_payload=True if fields is None else [order_by, *fields],
                 with_vectors=False,
             )
             fresh = [record for record in records if record.id not in seen]
-            for record in fresh:
-                seen.add(record.id)
-                yield record.payload or {}
+            if fresh:
+                yield fresh
             if len(records) < page:
                 return
+            seen.update(record.id for record in fresh)
             start_from = (records[-1].payload or {})[order_by]
-            if not fresh:
-                page *= 2
+            page *= 2
 
 
 def matches(values: Mapping[str, Any]) -> models.Filter:

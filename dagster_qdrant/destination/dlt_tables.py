@@ -95,10 +95,17 @@ class DltTables:
             QdrantNotFoundError: If the dataset has no states or no loads.
         """
         condition = matches({self._field("pipeline_name"): pipeline_name})
-        order_by = self._field("created_at")
-        for payload in self._collections.newest_first(self._states, condition, order_by):
-            if self._is_completed(payload.get(self._field(C_DLT_LOAD_ID))):
-                return StateInfo.from_normalized_mapping(dict(payload), self._schema.naming)
+        order_by, load_id = self._field("created_at"), self._field(C_DLT_LOAD_ID)
+        # Any number of loads may have failed since the last that completed, and states are large.
+        for page in self._collections.newest_first(
+            self._states, condition, order_by, fields=[load_id]
+        ):
+            loads = {record.id: (record.payload or {}).get(load_id) for record in page}
+            completed = self._completed([load for load in loads.values() if load])
+            for point_id, load in loads.items():
+                if load in completed:
+                    payload = self._collections.payload(self._states, point_id)
+                    return StateInfo.from_normalized_mapping(payload, self._schema.naming)
         return None
 
     def merge_state(self, pipeline_name: str, load_id: str, base: Mapping[str, Any]) -> None:
@@ -142,15 +149,20 @@ class DltTables:
                 wait=True,
             )
 
-    def _is_completed(self, load_id: Any) -> bool:
+    def _completed(self, load_ids: list[str]) -> set[str]:
+        """Which of some loads are complete."""
+        if not load_ids:
+            return set()
+        field_name = self._field(C_DLT_LOADS_TABLE_LOAD_ID)
         connection = self._collections.connection
-        found = connection.request(
-            connection.client.count,
+        found, _ = connection.request(
+            connection.client.scroll,
             self._loads,
-            count_filter=self._load_where(load_id, LoadStatus.COMPLETE),
-            exact=True,
+            scroll_filter=self._load_where(load_ids, LoadStatus.COMPLETE),
+            limit=2 * len(load_ids),  # a load may be there twice, of two schemas
+            with_payload=[field_name],
         )
-        return found.count > 0
+        return {(record.payload or {})[field_name] for record in found}
 
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""
@@ -174,10 +186,12 @@ class DltTables:
         """The stored schemas, the latest first."""
         order_by = self._field("inserted_at")
         with suppress(QdrantNotFoundError):  # nothing was loaded yet
-            for payload in self._collections.newest_first(
-                self._versions, condition, order_by, page
+            for records in self._collections.newest_first(
+                self._versions, condition, order_by, page=page
             ):
-                yield StorageSchemaInfo.from_normalized_mapping(dict(payload), self._schema.naming)
+                for record in records:
+                    payload = dict(record.payload or {})
+                    yield StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""

@@ -116,10 +116,11 @@ def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
         ]
         connection.client.upsert(collections.name("times"), points=points)
         found = [
-            payload["n"]
-            for payload in collections.newest_first(
+            record.payload["n"]
+            for records in collections.newest_first(
                 collections.name("times"), None, "at", page=page
             )
+            for record in records
         ]
     assert sorted(found) == list(range(1, 13))
     assert set(found[:4]) == {9, 10, 11, 12}

@@ -137,7 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, result.encode(), "text/plain")
             if operation.name != "root":
                 result = {"result": result, "status": "ok", "time": call.seconds}
-            self._send(200, orjson.dumps(result, default=_set_fields))
+            answer = orjson.dumps(result, default=_set_fields)
+            traffic.count_bytes(len(content), len(answer))
+            self._send(200, answer)
 
     def _key(self) -> str | None:
         bearer: str = self.headers.get("Authorization", "")

@@ -71,6 +71,8 @@ class Traffic:
                 "points_upserted": 0,
                 "max_upserts_in_flight": 0,
                 "writes_without_wait": 0,
+                "bytes_received": 0,
+                "bytes_sent": 0,
             }
 
     def counts(self) -> dict[str, Any]:
@@ -80,6 +82,12 @@ class Traffic:
                 **self._counts,
                 "operations": {k: dict(v) for k, v in self._counts["operations"].items()},
             }
+
+    def count_bytes(self, received: int, sent: int) -> None:
+        """Count the bodies of a request and its answer; only REST's."""
+        with self._lock:
+            self._counts["bytes_received"] += received
+            self._counts["bytes_sent"] += sent
 
     @property
     def away(self) -> float:
