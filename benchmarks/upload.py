@@ -58,6 +58,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         key=("id",),
         key_types=("bigint",),
         embed=("text",),
+        embed_variants={"text": ()},
         hard_delete=None,
         row_id="_dlt_id",
         load_id="_dlt_load_id",

@@ -19,6 +19,7 @@ from dlt.common.destination.client import (
     WithStateSync,
 )
 from dlt.common.destination.typing import PreparedTableSchema
+from dlt.common.json import json
 from dlt.common.schema import Schema, TSchemaTables
 from dlt.common.schema.typing import C_DLT_LOAD_ID, TTableSchema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
@@ -28,6 +29,7 @@ from dlt.common.storages.load_package import (
     LoadPackageStateInjectableContext,
     commit_load_package_state,
     destination_state,
+    load_package_state,
 )
 
 from dagster_qdrant.client import Connection, connect
@@ -40,6 +42,7 @@ from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.load_leases import LoadLease, LoadTakenBackError, leases
 from dagster_qdrant.destination.rebuild import embed_again, is_outdated, refuse_change
 from dagster_qdrant.destination.refusals import (
+    refuse_another_key,
     refuse_merge_without_key,
     refuse_rows_without_partition,
     refuse_unfit_collection,
@@ -137,6 +140,18 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         targets: dict[str, str] = state.get(_TARGETS, {})
         return targets
 
+    def _plans_before(self) -> dict[str, TablePlan]:
+        """How tables were loaded last, if the schema is another one now."""
+        stored = self.dlt_tables.newest_schema(self.schema.name)
+        if stored is None or stored.version_hash == self.schema.stored_version_hash:
+            return {}
+        schema = Schema.from_stored_schema(json.loads(stored.schema))
+        return {
+            name: TablePlan.of(table, schema, self.collections.name(name))
+            for name in schema.data_table_names()
+            if "write_disposition" in (table := schema.tables[name])
+        }
+
     # Storage
 
     def is_storage_initialized(self) -> bool:
@@ -152,7 +167,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         from qdrant_client import models
 
         for table_name in truncate_tables or ():
-            self.collections.delete_where(self.collections.name(table_name), models.Filter())
+            if not self.collections.is_foreign(table_name):
+                self.collections.delete_where(self.collections.name(table_name), models.Filter())
 
     def should_truncate_table_before_load(self, table_name: str) -> bool:
         """Never: see `initialize_storage`."""
@@ -173,6 +189,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def _drop(self, table_name: str) -> None:
         collections = self.collections
+        if collections.is_foreign(table_name):
+            return
         collection = collections.name(table_name)
         Generations(collections).drop(collection)
         collections.drop(collection)
@@ -194,12 +212,18 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         self.ensure_collection(self.plan(self.schema.version_table_name))
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
+        before = self._plans_before()
+        package = load_package_state()["state"]
+        emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
+        emptied_names = {table["name"] for table in emptied}
         for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
             refuse_merge_without_key(hints, plan, self.schema.tables)
+            if plan.table_name not in emptied_names:
+                refuse_another_key(plan, before.get(plan.table_name), self.collections)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
@@ -226,7 +250,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 rows_by_load = embed_again(self.collections, plan, self.config, load_id)
                 destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
                 commit_load_package_state()
-        if self.dlt_tables.schema_by_hash(self.schema.stored_version_hash) is None:
+        # Also a former version, if it holds again: the newest one says how rows were loaded last.
+        newest = self.dlt_tables.newest_schema(self.schema.name)
+        if newest is None or newest.version_hash != self.schema.stored_version_hash:
             self.dlt_tables.store_schema()
         return update
 

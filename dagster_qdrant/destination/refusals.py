@@ -14,7 +14,7 @@ from dlt.common.schema.utils import (
 
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.destination.collections import Collections, about, vector_params
-from dagster_qdrant.destination.table_plan import PARTITION, TablePlan
+from dagster_qdrant.destination.table_plan import PARTITION, ROW_HASH, TablePlan, variants_of
 from dagster_qdrant.embedding import VECTOR_NAME_PREFIX, EmbeddingError, EmbeddingOptions
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
 
@@ -58,6 +58,50 @@ def refuse_merge_without_key(
         )
 
 
+def refuse_another_key(plan: TablePlan, before: TablePlan | None, collections: Collections) -> None:
+    """Rows can be merged only with rows whose ids were made of the same key.
+
+    Args:
+        plan: The table as it is to be loaded.
+        before: As it was loaded last, if it was.
+        collections: The dataset's collections.
+
+    Raises:
+        QdrantTerminalError: If former rows would be there twice.
+    """
+    if plan.write_disposition != "merge" or plan.nested or not collections.exists(plan.collection):
+        return
+    if before and before.write_disposition == "append":
+        was = "was loaded with the write disposition 'append'"
+    elif before and before.key != plan.key:
+        was = f"was loaded with {f'the key {_names(before.key)}' if before.key else 'no key'}"
+    elif len(plan.key) > 1 and _is_of_dlt(plan, collections):
+        was = "was loaded by dlt's own destination, whose ids for several columns are not unique,"
+    else:
+        return
+    if collections.count(plan.collection):
+        raise QdrantTerminalError(
+            f"Table `{plan.table_name}` {was} and is now merged by {_names(plan.key)}. Its former "
+            "rows would not be found by that key and be there twice. Load all rows once with the "
+            "write disposition 'replace' and that key, or have dlt drop the former ones with "
+            "`refresh='drop_resources'`; from then on it can be merged. (In a script, "
+            "`pipeline.drop_pending_packages()` comes first.)"
+        )
+
+
+def _is_of_dlt(plan: TablePlan, collections: Collections) -> bool:
+    """Whether dlt's own destination wrote the points of a collection."""
+    client = collections.connection.client
+    points, _ = collections.connection.request(
+        client.scroll, plan.collection, limit=1, with_payload=[ROW_HASH]
+    )
+    return any(ROW_HASH not in (point.payload or {}) for point in points)
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in columns)
+
+
 def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     """Columns to embed have to exist and to hold text, or something with an obvious text.
 
@@ -79,10 +123,11 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
                 f'declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field that holds '
                 "a list becomes a table of its own.)"
             )
-        if column["data_type"] in _NOT_TEXT:
+        kinds = {columns[each]["data_type"] for each in (name, *variants_of(name, columns))}
+        if unfit := sorted(kinds & _NOT_TEXT.keys()):
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to embed `{name}`, which holds "
-                f"{_NOT_TEXT[column['data_type']]} and not text. Turn it into text first, say with "
+                f"{_NOT_TEXT[unfit[0]]} and not text. Turn it into text first, say with "
                 "`resource.add_map(...)`, or take it out of `embed`."
             )
 

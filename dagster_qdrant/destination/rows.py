@@ -51,7 +51,7 @@ class Row:
             if name not in plan.links and name not in OWN_FIELDS
         }
         identity = content if identity is None else identity
-        text = embedding_text(payload, plan.embed)
+        text = embedding_text(payload, plan.embed, plan.embed_variants)
         return cls(
             payload=payload,
             identity=identity,
@@ -65,17 +65,22 @@ class Row:
         )
 
 
-def embedding_text(payload: Mapping[str, Any], columns: Sequence[str]) -> str | None:
+def embedding_text(
+    payload: Mapping[str, Any],
+    columns: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+) -> str | None:
     """The text of a row that is embedded, or None if it has none.
 
     Args:
         payload: The row.
         columns: The columns whose text counts.
+        variants: For each of them the columns in which values of other types are.
 
     Returns:
         The texts of the columns joined by line breaks, without NULLs and blanks.
     """
-    values = (payload.get(column) for column in columns)
+    values = (payload.get(name) for column in columns for name in (column, *variants[column]))
     texts = [str(value) for value in values if value is not None]
     return "\n".join(text for text in texts if text.strip()) or None
 

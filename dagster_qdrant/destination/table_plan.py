@@ -45,6 +45,7 @@ class TablePlan:
         key: The columns that identify a row, empty if its content does.
         key_types: dlt's data types of these columns.
         embed: The columns whose text is embedded.
+        embed_variants: For each of them the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
@@ -63,6 +64,7 @@ class TablePlan:
     key: tuple[str, ...]
     key_types: tuple[str | None, ...]
     embed: tuple[str, ...]
+    embed_variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     row_id: str
     load_id: str
@@ -138,6 +140,9 @@ class TablePlan:
         else:
             key = primary_key
         is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
+        embed = tuple(get_columns_names_with_prop(table, EMBED_HINT))
+        # In an order that does not depend on which column came first in the rows.
+        key = sorted(key)
         links = {
             name
             for name, column in columns.items()
@@ -152,7 +157,8 @@ class TablePlan:
             nested=nested,
             key=tuple(key),
             key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
-            embed=tuple(get_columns_names_with_prop(table, EMBED_HINT)),
+            embed=embed,
+            embed_variants={name: variants_of(name, columns) for name in embed},
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")
                 if disposition == "merge"
@@ -165,3 +171,12 @@ class TablePlan:
             is_linked=nested or is_parent,
             is_parent=is_parent,
         )
+
+
+def variants_of(name: str, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns beside a column in which dlt puts values that are not of the column's type."""
+    return tuple(
+        other
+        for other, column in columns.items()
+        if column.get("variant") and other.startswith(f"{name}__v_")
+    )
