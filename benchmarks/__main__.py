@@ -20,7 +20,8 @@ from benchmarks.load import MODEL
 from benchmarks.results import Comparison, show
 from dagster_qdrant.embedding import available_cores
 
-CASES = ("first", "again", "local", "memory", "small", "upload")
+CASES = ("first", "again", "local", "memory", "small", "upload", "size")
+USUAL = {*CASES} - {"size"}  # which takes a quarter of an hour
 
 
 def main() -> None:
@@ -41,8 +42,9 @@ def main() -> None:
         **{name: version(name) for name in ("dlt", "fastembed", "onnxruntime", "qdrant-client")},
     }
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    model_path()
-    dlts_python()
+    if given.only != {"size"}:
+        model_path()
+        dlts_python()
     start = time.monotonic()
     comparisons: list[Comparison] = []
     parts: dict[str, Callable[[], list[Comparison]]] = {
@@ -51,6 +53,7 @@ def main() -> None:
         "memory": lambda: cases.memory(sizes),
         "small": lambda: cases.small(sizes),
         "upload": lambda: cases.upload(sizes),
+        "size": lambda: cases.size(sizes),
     }
     for name, case in parts.items():
         if given.only.isdisjoint(name.split(", ")):
@@ -77,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     parser.add_argument("--rows", type=int, help="rows of the cases first and again (5000)")
     parser.add_argument("--rounds", type=int, help="rounds of each case (3, short ones 7)")
-    parser.add_argument("--only", type=_names, default=set(CASES), help=",".join(CASES))
+    parser.add_argument("--only", type=_names, default=USUAL, help=",".join(CASES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--strict", action="store_true", help="fail if a goal is missed")
     return parser.parse_args()

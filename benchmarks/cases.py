@@ -28,6 +28,8 @@ class Sizes:
         few_rows: The smaller number of rows whose memory is compared.
         many_rows: The larger one.
         points: Points of the upload.
+        plain_rows: Rows without vectors of the case size.
+        vector_rows: Rows with vectors of the case size.
         rounds: Rounds of each case.
         short_rounds: Rounds of what takes a few seconds only.
     """
@@ -37,6 +39,8 @@ class Sizes:
     few_rows: int = 2_000
     many_rows: int = 20_000
     points: int = 10_000
+    plain_rows: int = 1_000_000
+    vector_rows: int = 200_000
     rounds: int = 3
     short_rounds: int = 7
 
@@ -47,6 +51,8 @@ QUICK = Sizes(
     few_rows=300,
     many_rows=1_500,
     points=2_000,
+    plain_rows=20_000,
+    vector_rows=10_000,
     rounds=1,
     short_rounds=2,
 )
@@ -175,6 +181,33 @@ def memory(sizes: Sizes) -> list[Comparison]:
         few = [loads.run("ours", "few", sizes.few_rows)]
         many = [loads.run("ours", "many", sizes.many_rows)]
     return [_memory("memory", many, few, f"{sizes.few_rows:,} for {sizes.many_rows:,}", goal=1.2)]
+
+
+def size(sizes: Sizes) -> list[Comparison]:
+    """Very many rows beside a tenth of them: time in proportion, memory the same. One round."""
+    comparisons: list[Comparison] = []
+    with ServerProcess() as server, tempfile.TemporaryDirectory() as scratch:
+        for kind, rows in {"plain": sizes.plain_rows, "vectors": sizes.vector_rows}.items():
+            few, many = (
+                measure(
+                    [
+                        *("-m", "benchmarks.size", "--url", server.url, "--rows", str(count)),
+                        *("--dataset", f"{kind}{count}", "--pipelines", scratch),
+                        *(("--vectors",) if kind == "vectors" else ()),
+                    ],
+                    environment={"RUNTIME__DLTHUB_TELEMETRY": "false"},
+                )
+                for count in (rows // 10, rows)
+            )
+            per_second = rows / many.seconds, rows // 10 / few.seconds
+            against = f"{rows // 10:,} for {rows:,}"
+            case = f"size, {kind}"
+            comparisons += [
+                Comparison(case, "rows/s", *per_second, against, goal=0.8, at="least"),
+                Comparison(case, "seconds", many.seconds, few.seconds, against),
+                _memory(case, [many], [few], against, goal=1.2),
+            ]
+    return comparisons
 
 
 def small(sizes: Sizes) -> list[Comparison]:

@@ -1,0 +1,81 @@
+"""One process of a benchmark: load any number of rows, which are made as they are read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+VECTOR_SIZE = 8
+
+_PAGE = 1_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--vectors", action="store_true", help="with a tiny stand-in for a model")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--pipelines", required=True, help="folder for dlt's working files")
+    given = parser.parse_args()
+
+    import dlt
+
+    from dagster_qdrant import qdrant_adapter
+    from dagster_qdrant.destination import qdrant
+
+    if given.vectors:
+        _replace_the_model()
+    resource = dlt.resource(
+        _rows(given.rows), name="products", write_disposition="merge", primary_key="id"
+    )
+    pipeline = dlt.pipeline(
+        given.dataset,
+        destination=qdrant(location=given.url),
+        dataset_name=given.dataset,
+        pipelines_dir=given.pipelines,
+    )
+    start = time.perf_counter()
+    pipeline.run(qdrant_adapter(resource, embed="text") if given.vectors else resource)
+    seconds = time.perf_counter() - start
+    with pipeline.destination_client() as client:
+        found = client.collections.count(f"{given.dataset}_products")  # type: ignore[attr-defined]
+    if found != given.rows:
+        raise RuntimeError(f"{found:,} of {given.rows:,} rows are in the collection.")
+    print(json.dumps({"seconds": seconds}))
+
+
+def _rows(count: int) -> Iterator[list[dict[str, Any]]]:
+    for first in range(0, count, _PAGE):
+        yield [
+            {"id": number, "price": 1.5 + number % 700, "text": f"product {number}, one of many"}
+            for number in range(first, min(first + _PAGE, count))
+        ]
+
+
+def _replace_the_model() -> None:
+    """A real model would take hours, and its memory does not depend on the number of rows."""
+    import numpy as np
+
+    from dagster_qdrant import embedding
+
+    class Embedder:
+        def __init__(self, options: embedding.EmbeddingOptions) -> None:
+            self.options = options
+
+        def embed(self, texts: Sequence[str]) -> Any:
+            seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
+            spread = seeds[:, None] * np.arange(1, VECTOR_SIZE + 1, dtype=np.uint64)
+            return (spread % 1_000).astype(np.float32) / 1_000 + 0.001
+
+    options: Any = embedding.EmbeddingOptions
+    options.vector_size = property(lambda _: VECTOR_SIZE)
+    embedding.TextEmbedder = Embedder  # type: ignore[misc,assignment]
+
+
+if __name__ == "__main__":
+    main()
