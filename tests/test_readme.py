@@ -1,5 +1,6 @@
 """The README's code runs, and its tables name what there is."""
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -86,3 +87,24 @@ def test_its_commands_are_in_the_makefile(text):
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for command in re.findall(r"make (\w+)", text):
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE)
+
+
+def test_each_fault_in_its_table_has_a_test_that_says_the_same(text):
+    table = text.split("### When something goes wrong")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 15
+    for row in rows:
+        [names] = re.findall("<!-- (.*) -->", row)
+        tests = "".join(source_of_test(*name.split("::")) for name in names.split())
+        for words in re.findall('"(.*?)"', row):
+            assert words in tests, f"{words!r} is in no test of the row: {row}"
+
+
+def source_of_test(file: str, name: str) -> str:
+    """The code of a test, with its decorators."""
+    code = (README.parent / "tests" / file).read_text(encoding="utf-8")
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            return "\n".join(code.splitlines()[first - 1 : node.end_lineno])
+    raise AssertionError(f"{file} has no test {name}.")
