@@ -1,9 +1,9 @@
-"""Turn texts into vectors with fastembed, on all cores, with one model a process.
+"""Turn texts into vectors with fastembed, on all cores or on GPUs, with one model a process.
 
 fastembed pads a batch to its longest text and leaves the cores to onnxruntime, whose threads wait
 by spinning. Here texts are sorted by their number of tokens before they are cut into batches, and
 one single-threaded session is called from one Python thread a core (onnxruntime lets go of the
-GIL), which is faster and stays so on a busy machine.
+GIL), which is faster and stays so on a busy machine. A GPU gets one thread and large batches.
 """
 
 from __future__ import annotations
@@ -27,12 +27,24 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 DEFAULT_MODEL = "BAAI/bge-small-en"
-DEFAULT_BATCH_SIZE = 32
 VECTOR_NAME_PREFIX = "fast-"
 
 # Long texts fill a batch before its number of texts does: attention's cost and memory grow with
-# the square of the length, and caches are small.
-_BATCH_TOKENS = 768
+# the square of the length. A core's caches are small; a GPU works at all of a batch at once.
+_CPU_BATCH_TEXTS, _CPU_BATCH_TOKENS = 32, 768
+_GPU_BATCH_TEXTS, _GPU_BATCH_TOKENS = 256, 16_384
+# A batch is padded to its longest text. Few texts differ much in their length, and a batch more
+# costs less than to embed the padding.
+_SHORTEST_TO_LONGEST = 0.85
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+_CPU_PROVIDER = "CPUExecutionProvider"
+_CUDA_PROVIDER = "CUDAExecutionProvider"
+_GPU_PROVIDERS = frozenset(
+    f"{name}ExecutionProvider"
+    for name in ("CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX", "Dml", "WebGPU")
+)
 
 
 class EmbeddingError(ValueError):
@@ -50,9 +62,12 @@ class EmbeddingOptions:
             folder (fastembed's own default is the temporary folder).
         local_files_only: Never download; the model has to be in `cache_dir`.
         threads: Threads that onnxruntime uses for one batch.
-        providers: onnxruntime's execution providers, in order of preference.
-        batch_size: The most texts in a batch.
-        parallelism: Batches embedded at once. 0: as many as fill the cores.
+        providers: onnxruntime's execution providers, in order of preference. All of them have to
+            be there: none is left out in silence.
+        cuda: Whether to use an Nvidia GPU. None: if onnxruntime can.
+        device_ids: The GPUs to share the texts between. Default: the first.
+        batch_size: The most texts in a batch. Default: 32, on a GPU 256.
+        parallelism: Batches embedded at once. 0: as many as fill the cores, or one a GPU.
 
     Raises:
         EmbeddingError: For values out of range or without effect.
@@ -68,12 +83,14 @@ class EmbeddingOptions:
     local_files_only: bool = False
     threads: int = 1
     providers: tuple[str, ...] | None = None
-    batch_size: int = DEFAULT_BATCH_SIZE
+    cuda: bool | None = None
+    device_ids: tuple[int, ...] | None = None
+    batch_size: int | None = None
     parallelism: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise EmbeddingError(
                 f"`embedding_batch_size` is {self.batch_size}; it must be 1 or more."
             )
@@ -83,6 +100,20 @@ class EmbeddingOptions:
             )
         if self.threads < 1:
             raise EmbeddingError(f"`threads` is {self.threads}; it must be 1 or more.")
+        if self.cuda is not None and self.providers:
+            raise EmbeddingError(
+                "`cuda` and `providers` are both set, and each says what the model runs on. Remove "
+                "one of them."
+            )
+        if self.device_ids and not self.cuda:
+            raise EmbeddingError(
+                "`device_ids` names GPUs, but `cuda` does not ask for one. Set `cuda` to true, or "
+                "remove `device_ids`."
+            )
+        if self.device_ids and min(self.device_ids) < 0:
+            raise EmbeddingError(
+                f"`device_ids` is {list(self.device_ids)}; GPUs are counted from 0."
+            )
         without_effect = [
             f"`{name}`"
             for name, value in [
@@ -103,9 +134,9 @@ class EmbeddingOptions:
         return f"{VECTOR_NAME_PREFIX}{self.model.rsplit('/', 1)[-1].lower()}"
 
     @property
-    def workers(self) -> int:
-        """How many batches are embedded at once."""
-        return self.parallelism or max(1, available_cores() // self.threads)
+    def required_providers(self) -> tuple[str, ...]:
+        """The execution providers that the model has to run on."""
+        return self.providers or ((_CUDA_PROVIDER,) if self.cuda else ())
 
     @property
     def vector_size(self) -> int:
@@ -121,7 +152,7 @@ def available_cores() -> int:
     """The cores that this process may use: its affinity, cut by the cgroup's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _CPU_QUOTA.read_text().split()
         limit = float("inf") if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         limit = float("inf")
@@ -153,6 +184,55 @@ def models_for_vector(vector_name: str) -> list[str]:
     return [name for name in names if EmbeddingOptions(model=name).vector_name == vector_name]
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How texts are cut into batches, and how many of these are embedded at once.
+
+    Args:
+        texts: The most texts in a batch.
+        tokens: The most tokens in a batch, with the padding; a longer text is a batch of its own.
+        workers: Batches at once.
+    """
+
+    texts: int
+    tokens: int
+    workers: int
+
+    @classmethod
+    def of(cls, options: EmbeddingOptions, *, gpu: bool) -> Batching:
+        """What suits a GPU, or else the cores, as far as the options leave it open."""
+        if gpu:
+            texts, tokens, workers = _GPU_BATCH_TEXTS, _GPU_BATCH_TOKENS, len(_devices(options))
+        else:
+            texts, tokens = _CPU_BATCH_TEXTS, _CPU_BATCH_TOKENS
+            workers = max(1, available_cores() // options.threads)
+        return cls(options.batch_size or texts, tokens, options.parallelism or workers)
+
+    def cut(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Cut texts into batches of about the same length, the longest first.
+
+        Args:
+            lengths: The texts' numbers of tokens.
+
+        Returns:
+            The batches, each as the positions of its texts.
+
+        Example:
+            >>> Batching(texts=2, tokens=100, workers=1).cut([9, 80, 10, 9])
+            [[1], [2, 0], [3]]
+        """
+        order = sorted(range(len(lengths)), key=lambda index: lengths[index], reverse=True)
+        batches: list[list[int]] = []
+        fits, shortest = 0, 0.0
+        for index in order:
+            if not batches or len(batches[-1]) == fits or lengths[index] < shortest:
+                batches.append([])
+                fits = max(1, min(self.texts, self.tokens // max(1, lengths[index])))
+                shortest = _SHORTEST_TO_LONGEST * lengths[index]
+            batches[-1].append(index)
+        return batches
+
+
 class TextEmbedder:
     """A loaded model with a pool of threads. Safe to use from several threads at once.
 
@@ -160,7 +240,8 @@ class TextEmbedder:
         options: The model and how much of the machine it gets.
 
     Raises:
-        EmbeddingError: If the model is not known, or its files cannot be had.
+        EmbeddingError: If the model is not known, its files cannot be had, or it cannot run on
+            what the options ask for.
 
     Example:
         >>> embedder = load_embedder(EmbeddingOptions())
@@ -171,8 +252,10 @@ class TextEmbedder:
     def __init__(self, options: EmbeddingOptions) -> None:
         self.options = options
         self.vector_size = options.vector_size
-        self._model = _load_model(options)
-        self._pool = ThreadPoolExecutor(options.workers, thread_name_prefix="embed")
+        self._models = [_load_model(options, device) for device in _devices(options)]
+        in_use = _providers_of(self._models[0])
+        self._batching = Batching.of(options, gpu=not _GPU_PROVIDERS.isdisjoint(in_use))
+        self._pool = ThreadPoolExecutor(self._batching.workers, thread_name_prefix="embed")
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts.
@@ -184,19 +267,30 @@ class TextEmbedder:
         Returns:
             An array of shape (len(texts), vector_size), in the order of the texts.
         """
+        vectors, _ = self.embed_and_count(texts)
+        return vectors
+
+    def embed_and_count(self, texts: Sequence[str]) -> tuple[Vectors, int]:
+        """Embed texts as `embed` does.
+
+        Returns:
+            The vectors, and how many tokens went through the model, padding not among them.
+        """
         import numpy as np
 
-        lengths = self._count_tokens(texts)
-        order = sorted(range(len(texts)), key=lambda index: lengths[index], reverse=True)
+        # fastembed does this once more. To hand it the tokens would take private parts of it, for
+        # a hundredth of the time.
+        encodings = self._models[0].model.tokenizer.encode_batch(list(texts))  # type: ignore[attr-defined]
+        lengths = [sum(encoding.attention_mask) for encoding in encodings]
         vectors: Vectors = np.empty((len(texts), self.vector_size), dtype=np.float32)
         # The longest first, so that no core is left with the longest batch at the end.
         jobs: list[tuple[list[int], Future[Vectors]]] = [
-            (batch, self._pool.submit(self._embed_batch, [texts[index] for index in batch]))
-            for batch in self._batches(order, lengths)
+            (batch, self._pool.submit(self._embed_batch, number, [texts[i] for i in batch]))
+            for number, batch in enumerate(self._batching.cut(lengths))
         ]
         for batch, job in jobs:
             vectors[batch] = job.result()
-        return vectors
+        return vectors, sum(lengths)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed what somebody searches for, with the model's prefix for questions if it has one.
@@ -206,32 +300,23 @@ class TextEmbedder:
         """
         import numpy as np
 
-        return np.asarray(next(iter(self._model.query_embed(text))), dtype=np.float32)
+        return np.asarray(next(iter(self._models[0].query_embed(text))), dtype=np.float32)
 
-    def _embed_batch(self, texts: list[str]) -> Vectors:
+    def _embed_batch(self, number: int, texts: list[str]) -> Vectors:
         import numpy as np
 
-        return np.asarray(list(self._model.embed(texts, batch_size=len(texts))), dtype=np.float32)
-
-    def _count_tokens(self, texts: Sequence[str]) -> list[int]:
-        tokenize = getattr(self._model.model, "tokenize", None)
-        if tokenize is None:
-            return [len(text) for text in texts]
-        return [sum(encoding.attention_mask) for encoding in tokenize(list(texts))]
-
-    def _batches(self, order: list[int], lengths: list[int]) -> list[list[int]]:
-        batches: list[list[int]] = []
-        start = 0
-        while start < len(order):
-            longest = max(1, lengths[order[start]])
-            size = max(1, min(self.options.batch_size, _BATCH_TOKENS // longest))
-            batches.append(order[start : start + size])
-            start += size
-        return batches
+        model = self._models[number % len(self._models)]
+        return np.asarray(list(model.embed(texts, batch_size=len(texts))), dtype=np.float32)
 
 
-def _load_model(options: EmbeddingOptions) -> TextEmbedding:
+def _devices(options: EmbeddingOptions) -> Sequence[int | None]:
+    return options.device_ids or (None,)
+
+
+def _load_model(options: EmbeddingOptions, device: int | None) -> TextEmbedding:
     from fastembed import TextEmbedding
+    from fastembed.common.types import Device
+    from onnxruntime import get_available_providers  # type: ignore[import-untyped]
 
     files: dict[str, Any] = {"local_files_only": options.local_files_only}
     if options.model_path:
@@ -241,13 +326,16 @@ def _load_model(options: EmbeddingOptions) -> TextEmbedding:
                 "holds the model's ONNX file and its tokenizer.json."
             )
         files = {"specific_model_path": options.model_path}
+    _refuse_without_providers(options, get_available_providers())
     cache_dir = options.cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or _default_cache()
     try:
-        return TextEmbedding(
+        model = TextEmbedding(
             model_name=options.model,
             cache_dir=cache_dir,
-            threads=options.threads,
+            threads=None if _is_static(options.model) else options.threads,
             providers=list(options.providers) if options.providers else None,
+            cuda=Device.AUTO if options.cuda is None else options.cuda,
+            device_ids=None if device is None else [device],
             **files,
         )
     except Exception as error:
@@ -257,6 +345,32 @@ def _load_model(options: EmbeddingOptions) -> TextEmbedding:
             "It is downloaded on first use: allow access to the model hub, or name a folder with "
             "its files as `model_path`."
         ) from error
+    # onnxruntime falls back to the CPU without an error.
+    _refuse_without_providers(options, _providers_of(model))
+    return model
+
+
+def _is_static(model: str) -> bool:
+    """Whether a model is a table of vectors, which fastembed adds up without onnxruntime."""
+    return not str(_describe(model)["model_file"]).endswith(".onnx")
+
+
+def _providers_of(model: TextEmbedding) -> Sequence[str]:
+    """What a model runs on."""
+    session = getattr(model.model, "model", None)  # a static model has none
+    return session.get_providers() if session else [_CPU_PROVIDER]
+
+
+def _refuse_without_providers(options: EmbeddingOptions, there: Sequence[str]) -> None:
+    missing = [name for name in options.required_providers if name not in there]
+    if missing:
+        asked = "cuda" if options.cuda else "providers"
+        raise EmbeddingError(
+            f"`{asked}` asks for {' and '.join(missing)}, but the model {options.model!r} can use "
+            f"{' and '.join(there)} only. An Nvidia GPU needs the package `onnxruntime-gpu` in "
+            "place of `onnxruntime`, with the versions of CUDA and cuDNN that it was built for "
+            f"(static models never use one). Install what is missing, or remove `{asked}`."
+        )
 
 
 def _default_cache() -> str:

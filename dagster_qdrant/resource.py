@@ -128,14 +128,23 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="Threads of onnxruntime for one batch. Default: 1."
     )
     providers: Optional[list[str]] = Field(
-        default=None, description="onnxruntime's execution providers. Default: the CPU's."
+        default=None,
+        description="onnxruntime's execution providers; fails if one of them is not there.",
+    )
+    cuda: Optional[bool] = Field(
+        default=None,
+        description="Use an Nvidia GPU, and fail without one. Default: use one if onnxruntime can.",
+    )
+    device_ids: Optional[list[int]] = Field(
+        default=None, description="The GPUs to embed on, with `cuda`. Default: the first."
     )
     embedding_batch_size: Optional[int] = Field(
-        default=None, description="The most texts in a batch for the model. Default: 32."
+        default=None,
+        description="The most texts in a batch for the model. Default: 32, on a GPU 256.",
     )
     embedding_parallelism: Optional[int] = Field(
         default=None,
-        description="Batches embedded at once. Default: 0, as many as fill the cores.",
+        description="Batches embedded at once. Default: 0, what fills the cores, or one a GPU.",
     )
     upload_batch_size: Optional[int] = Field(
         default=None, description="Points in one write. Default: 64."

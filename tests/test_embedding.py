@@ -1,11 +1,23 @@
 """Texts -> vectors: the same as fastembed's, in order, on all cores, with one model a process."""
 
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagster_qdrant import embedding
 from dagster_qdrant.embedding import (
+    Batching,
     EmbeddingError,
     EmbeddingOptions,
     TextEmbedder,
@@ -20,7 +32,20 @@ TEXTS = ["a short text", "one that is " + "quite " * 60 + "long", "", "third", "
 @pytest.fixture(scope="module")
 def alone(embedder: TextEmbedder):
     """What fastembed gives for a text without company."""
-    return lambda text: next(iter(embedder._model.embed([text])))
+    return lambda text: next(iter(embedder._models[0].embed([text])))
+
+
+@pytest.fixture(scope="module")
+def static_model(model, tmp_path_factory):
+    """The options for a model of fastembed's static kind: a table of one vector a token."""
+    folder = tmp_path_factory.mktemp("static")
+    shutil.copy(Path(model["model_path"]) / "tokenizer.json", folder)
+    table = np.random.default_rng(7).normal(size=(30_522, 256)).astype(np.float32)
+    place = {"dtype": "F32", "shape": table.shape, "data_offsets": [0, table.nbytes]}
+    header = json.dumps({"embeddings": place}).encode()
+    content = struct.pack("<Q", len(header)) + header + table.tobytes()
+    (folder / "model.safetensors").write_bytes(content)
+    return {"model": "minishlab/potion-base-8M", "model_path": str(folder)}
 
 
 def test_vectors_are_those_of_fastembed_and_in_the_order_of_the_texts(embedder, alone):
@@ -30,13 +55,40 @@ def test_vectors_are_those_of_fastembed_and_in_the_order_of_the_texts(embedder, 
         np.testing.assert_allclose(vector, alone(text), atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.text(max_size=80), max_size=12))
+ANY_TEXT = st.one_of(
+    st.text(max_size=80),
+    st.text(" \t\n\u200b\x00", max_size=3),  # hardly a text
+    st.sampled_from(["déjà vu", "日本語のテキスト", "👩‍👩‍👧‍👦 e\u0301", "a text that comes twice"]),
+    st.integers(250, 700).map(lambda words: "word " * words),  # up to and beyond the limit
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(ANY_TEXT, max_size=12).flatmap(lambda texts: st.permutations([*texts, *texts[:2]])))
 def test_any_texts_in_any_company_get_their_own_vector(embedder, alone, texts):
-    vectors = embedder.embed(texts)
+    vectors, tokens = embedder.embed_and_count(texts)
     assert len(vectors) == len(texts)
     for text, vector in zip(texts, vectors, strict=True):
         np.testing.assert_allclose(vector, alone(text), atol=1e-5)
+    assert tokens == embedder._models[0].token_count(texts)
+
+
+def test_many_threads_can_use_it_at_once(embedder):
+    lists = [[f"text {n} of {thread}" + " word" * n for n in range(9)] for thread in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        for texts, vectors in zip(lists, threads.map(embedder.embed, lists), strict=True):
+            np.testing.assert_allclose(vectors, embedder.embed(texts), atol=1e-5)
+
+
+def test_static_models_are_embedded_with_like_any_other(static_model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # fastembed's, of options without effect
+        embedder = TextEmbedder(EmbeddingOptions(**static_model))
+    vectors, tokens = embedder.embed_and_count(TEXTS)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        [alone] = embedder._models[0].embed([text])
+        np.testing.assert_allclose(vector, alone, atol=1e-5)
+    assert tokens > 60
 
 
 def test_no_texts_give_no_vectors(embedder):
@@ -49,14 +101,27 @@ def test_options_change_the_speed_and_not_the_vectors(model, embedder, options):
     np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-5)
 
 
+@given(st.lists(st.integers(0, 600), max_size=300), st.integers(1, 64), st.integers(1, 2_000))
+def test_batches_keep_to_their_limits_and_hold_little_padding(lengths, texts, tokens):
+    batches = Batching(texts=texts, tokens=tokens, workers=1).cut(lengths)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[index] for index in batch)
+        assert len(batch) <= texts
+        assert len(batch) * longest <= tokens or len(batch) == 1
+        assert min(lengths[index] for index in batch) >= 0.85 * longest
+    firsts = [lengths[batch[0]] for batch in batches]
+    assert firsts == sorted(firsts, reverse=True)
+
+
 def test_no_batch_has_more_texts_than_allowed(model, monkeypatch):
     embedder = TextEmbedder(EmbeddingOptions(**model, batch_size=4))
     sizes = []
     embed_batch = embedder._embed_batch
 
-    def spy(texts):
+    def spy(number, texts):
         sizes.append(len(texts))
-        return embed_batch(texts)
+        return embed_batch(number, texts)
 
     monkeypatch.setattr(embedder, "_embed_batch", spy)
     embedder.embed([f"text {n}" for n in range(18)])
@@ -64,20 +129,40 @@ def test_no_batch_has_more_texts_than_allowed(model, monkeypatch):
     assert max(sizes) == 4
 
 
-def test_parallelism_is_the_number_of_threads(model):
-    assert EmbeddingOptions(**model, parallelism=3).workers == 3
-    assert EmbeddingOptions(**model).workers == available_cores()
-    assert EmbeddingOptions(**model, threads=available_cores()).workers == 1
+def test_cores_are_filled_with_small_batches_and_gpus_with_large_ones():
+    def batching(gpu, **options):
+        return Batching.of(EmbeddingOptions(**options), gpu=gpu)
+
+    assert batching(False) == Batching(texts=32, tokens=768, workers=available_cores())
+    assert batching(False, threads=available_cores()).workers == 1
+    assert batching(False, parallelism=3, batch_size=8) == Batching(8, 768, 3)
+    assert batching(True) == Batching(texts=256, tokens=16_384, workers=1)
+    assert batching(True, cuda=True, device_ids=(0, 2)).workers == 2
+    assert batching(True, parallelism=3, batch_size=8) == Batching(8, 16_384, 3)
 
 
 def test_a_process_loads_a_model_once(model):
     assert load_embedder(EmbeddingOptions(**model)) is load_embedder(EmbeddingOptions(**model))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 def test_cores_are_those_this_process_may_use():
-    import os
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "from dagster_qdrant.embedding import available_cores; print(available_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
-    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("150000 100000", 1), ("250000 100000", 2), ("", 8)]
+)
+def test_cores_are_those_that_the_container_may_use(quota, cores, monkeypatch, tmp_path):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(embedding, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores() == cores
 
 
 def test_the_size_of_vectors_is_known_without_the_model():
@@ -104,9 +189,39 @@ def test_a_model_that_may_not_be_downloaded_is_looked_for_in_the_cache(tmp_path,
         load_embedder(options)
 
 
-def test_a_provider_that_is_not_there_is_an_error(model):
-    with pytest.raises(EmbeddingError, match="CUDAExecutionProvider"):
-        load_embedder(EmbeddingOptions(**model, providers=("CUDAExecutionProvider",)))
+CUDA_FIRST = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize("options", [{"cuda": True}, {"providers": CUDA_FIRST}])
+def test_a_gpu_that_onnxruntime_cannot_use_is_an_error_with_the_remedy(model, options):
+    asked = next(iter(options))
+    message = f"`{asked}` asks for CUDAExecutionProvider, .*`onnxruntime-gpu`.*remove `{asked}`"
+    with pytest.raises(EmbeddingError, match=message):
+        load_embedder(EmbeddingOptions(**model, **options))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("options", [{"cuda": True}, {"providers": CUDA_FIRST}])
+def test_a_gpu_is_not_replaced_by_the_cpu_in_silence(model, options, monkeypatch):
+    # As with onnxruntime-gpu and without a driver: it offers CUDA and then runs on the CPU.
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(CUDA_FIRST))
+    with pytest.raises(EmbeddingError, match="can use CPUExecutionProvider only"):
+        load_embedder(EmbeddingOptions(**model, **options))
+
+
+def test_a_static_model_cannot_be_asked_to_use_a_gpu(static_model, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(CUDA_FIRST))
+    with (
+        pytest.warns(UserWarning, match="no effect: cuda"),
+        pytest.raises(EmbeddingError, match="static models never use one"),
+    ):
+        load_embedder(EmbeddingOptions(**static_model, cuda=True))
+
+
+def test_the_cpu_can_be_asked_for(model, embedder):
+    for options in ({"cuda": False}, {"providers": ("CPUExecutionProvider",)}):
+        other = TextEmbedder(EmbeddingOptions(**model, **options))
+        np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-5)
 
 
 def test_the_model_can_be_read_off_a_vectors_name():
@@ -115,8 +230,6 @@ def test_the_model_can_be_read_off_a_vectors_name():
 
 
 def test_a_model_can_be_loaded_ahead_and_its_failure_waits_for_who_asks(model, monkeypatch):
-    from dagster_qdrant import embedding
-
     monkeypatch.setattr(embedding, "_embedders", {})
     good, bad = EmbeddingOptions(**model), EmbeddingOptions(model="no/such-model")
     for options in (good, bad):

@@ -73,8 +73,10 @@ def test_each_field_reaches_the_destination():
     assert (embedding.model, embedding.cache_dir) == ("BAAI/bge-base-en", "/c")
     assert (embedding.local_files_only, embedding.threads) == (True, 5)
     assert embedding.providers == ("CPUExecutionProvider",)
-    assert (embedding.batch_size, embedding.workers) == (6, 7)
+    assert (embedding.batch_size, embedding.parallelism) == (6, 7)
     assert (config.upload_batch_size, config.upload_parallelism) == (8, 9)
+    gpus = QdrantResource(cuda=True, device_ids=[1, 0]).configuration().embedding
+    assert (gpus.cuda, gpus.device_ids) == (True, (1, 0))
     assert QdrantResource(host="h").configuration().connection.url == "http://h:6333"
     assert QdrantResource(model_path="/m").configuration().embedding.model_path == "/m"
     assert QdrantResource(path="/p").configuration().connection.path == "/p"

@@ -29,7 +29,6 @@ from dagster_qdrant.client import (
 )
 from dagster_qdrant.destination.collections import collection_name
 from dagster_qdrant.embedding import (
-    DEFAULT_BATCH_SIZE,
     DEFAULT_MODEL,
     EmbeddingError,
     EmbeddingOptions,
@@ -116,7 +115,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     )
     dataset_separator: str = DEFAULT_DATASET_SEPARATOR
 
-    embedding_batch_size: int = DEFAULT_BATCH_SIZE
+    embedding_batch_size: Optional[int] = None
     embedding_parallelism: int = 0
     upload_batch_size: int = DEFAULT_UPLOAD_BATCH_SIZE
     upload_parallelism: int = 1
@@ -135,6 +134,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     local_files_only: bool = False
     threads: int = 1
     providers: Optional[List[str]] = None  # noqa: UP006
+    cuda: Optional[bool] = None
+    device_ids: Optional[List[int]] = None  # noqa: UP006
 
     def on_resolved(self) -> None:
         """Gather the place from where it may be written, and check all options at once."""
@@ -211,6 +212,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 local_files_only=self.local_files_only,
                 threads=self.threads,
                 providers=tuple(self.providers) if self.providers else None,
+                cuda=self.cuda,
+                device_ids=tuple(self.device_ids) if self.device_ids else None,
                 batch_size=self.embedding_batch_size,
                 parallelism=self.embedding_parallelism,
             )

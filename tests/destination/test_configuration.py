@@ -11,7 +11,7 @@ from dlt.common.destination import Destination
 from dagster_qdrant import QdrantConfigurationError
 from dagster_qdrant.destination import qdrant
 from dagster_qdrant.destination.configuration import QdrantCredentials
-from dagster_qdrant.embedding import available_cores
+from dagster_qdrant.embedding import Batching, available_cores
 
 
 def configuration(destination=None):
@@ -33,9 +33,9 @@ def test_nothing_set_means_a_server_on_this_machine_without_a_key():
 
 def test_defaults_are_the_documented_ones():
     config = configuration()
-    assert config.embedding_batch_size == 32
     assert config.embedding_parallelism == 0
-    assert config.embedding.workers == available_cores()
+    batching = Batching.of(config.embedding, gpu=False)
+    assert (batching.texts, batching.workers) == (32, available_cores())
     assert config.upload_batch_size == 64
     assert config.upload_parallelism == 1
     assert config.upload_max_retries == 3
@@ -99,7 +99,7 @@ dataset_separator = "-"
     assert (connection.grpc_port, connection.prefer_grpc) == (7001, True)
     assert (connection.prefix, connection.timeout, connection.max_retries) == ("service/v1", 9, 7)
     assert config.embedding.vector_name == "fast-bge-base-en"
-    assert (config.embedding.batch_size, config.embedding.workers) == (8, 3)
+    assert (config.embedding.batch_size, config.embedding.parallelism) == (8, 3)
     assert (config.upload_batch_size, config.upload_parallelism) == (10, 2)
     assert config.collection_name("films", "actors") == "films-actors"
 
@@ -248,6 +248,11 @@ with pipeline.destination_client() as client:
         ({"threads": 0}, "`threads` is 0"),
         ({"model_path": "/m", "cache_dir": "/c"}, "`cache_dir` cannot take effect"),
         ({"model_path": "/m", "local_files_only": True}, "`local_files_only` cannot take effect"),
+        ({"cuda": True, "providers": ["CPUExecutionProvider"]}, "`cuda` and `providers` are both"),
+        ({"cuda": False, "providers": ["CPUExecutionProvider"]}, "`cuda` and `providers` are both"),
+        ({"device_ids": [0]}, "`device_ids` names GPUs, but `cuda` does not ask for one"),
+        ({"device_ids": [0], "cuda": False}, "`device_ids` names GPUs"),
+        ({"device_ids": [-1], "cuda": True}, "GPUs are counted from 0"),
         ({"modle": "x"}, "has no option `modle`"),
     ],
 )
