@@ -60,6 +60,7 @@ def materialization_metadata(
         "rows_loaded": rows_loaded,
         "rows_embedded": counted.embedded,
         "texts_embedded": counted.texts,
+        "tokens_embedded": counted.tokens,
         "rows_reused": counted.reused,
         "rows_deleted": counted.deleted + counted.outdated,
         "points_written": counted.written,
@@ -67,6 +68,8 @@ def materialization_metadata(
         "points_unchanged": counted.unchanged,
         "seconds_embedding": round(counted.seconds_embedding, 3),
         "seconds_writing": round(counted.seconds_writing, 3),
+        "rows_per_second": round(counted.rows_per_second, 1),
+        "tokens_per_second": round(counted.tokens_per_second, 1),
         **{f"seconds_{step}": round(took, 3) for step, took in seconds.items()},
     }
     if load_ids:

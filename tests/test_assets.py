@@ -190,8 +190,11 @@ class TestRuns:
         self, resource, qdrant_target: Target, dataset
     ):
         assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
-        run(assets, resource)
+        first = shown(run(assets, resource), dataset, "films")
+        rates = ("tokens_embedded", "tokens_per_second", "rows_per_second")
+        assert all(first[name] > 0 for name in rates)
         metadata = shown(run(assets, resource), dataset, "films")
+        assert [metadata[name] for name in rates] == [0, 0, 0]
         collection = f"{dataset}_films"
         assert metadata["dagster/row_count"] == 2
         assert metadata["dagster/table_name"] == metadata["collection"] == collection

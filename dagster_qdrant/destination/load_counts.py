@@ -16,6 +16,7 @@ class LoadCounts:
         rows: Rows read.
         embedded: Rows whose vector was made by this load.
         texts: Texts that went through the model; rows with the same text share one.
+        tokens: Tokens of these texts, without those beyond the model's limit.
         reused: Rows with text whose vector was there already.
         written: Points written with their vector.
         payload_only: Points whose payload changed and whose vector stayed.
@@ -30,6 +31,7 @@ class LoadCounts:
     rows: int = 0
     embedded: int = 0
     texts: int = 0
+    tokens: int = 0
     reused: int = 0
     written: int = 0
     payload_only: int = 0
@@ -44,6 +46,19 @@ class LoadCounts:
     def changed(self) -> int:
         """How many points are not what they were before the load."""
         return self.written + self.payload_only + self.deleted + self.outdated
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows embedded in a second of embedding; 0 if none were."""
+        return self._per_second(self.embedded)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens embedded in a second of embedding; 0 if none were."""
+        return self._per_second(self.tokens)
+
+    def _per_second(self, count: int) -> float:
+        return count / self.seconds_embedding if self.seconds_embedding else 0.0
 
     def add(self, other: LoadCounts) -> None:
         """Add the counts of another file of the same table."""

@@ -178,13 +178,15 @@ class TableLoader:
         self.counts.embedded += sum(row.embedding_hash in new for row in rows)
         self.counts.reused += sum(row.embedding_hash not in new for row in rows)
         if new:
-            start = time.monotonic()
             try:
-                made = load_embedder(self._config.embedding).embed(list(map(str, new.values())))
+                embedder = load_embedder(self._config.embedding)
+                start = time.monotonic()
+                made, tokens = embedder.embed_and_count(list(map(str, new.values())))
             except EmbeddingError as error:
                 raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
             vectors |= zip(map(str, new), made, strict=True)
             self.counts.texts += len(new)
+            self.counts.tokens += tokens
             self.counts.seconds_embedding += time.monotonic() - start
         for row in rows:
             row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}

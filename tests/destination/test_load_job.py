@@ -31,8 +31,19 @@ def counts(pipeline, table="films"):
 def test_unchanged_rows_are_not_embedded_again(load: Load, disposition):
     first = counts(load(films(disposition=disposition)))
     assert (first.rows, first.embedded, first.written) == (3, 3, 3)
+    assert first.tokens == 4 + 3 + 3  # [CLS] and [SEP] of each title among them
+    assert first.tokens_per_second == pytest.approx(10 / first.seconds_embedding)
+    assert first.rows_per_second == pytest.approx(3 / first.seconds_embedding)
     again = counts(load(films(disposition=disposition), machine="fresh"))
     assert (again.rows, again.embedded, again.reused, again.written) == (3, 0, 3, 0)
+    assert (again.tokens, again.tokens_per_second, again.rows_per_second) == (0, 0, 0)
+
+
+def test_rows_with_the_same_text_share_one_run_of_the_model(load: Load, qdrant_target, dataset):
+    first = counts(load(films([{"id": n, "title": "Moon"} for n in range(4)])))
+    assert (first.texts, first.embedded, first.tokens) == (1, 4, 3)
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
+    assert len({tuple(point.vector["fast-all-minilm-l6-v2"]) for point in points}) == 1
 
 
 def test_a_text_that_moves_to_another_row_keeps_its_vector(
