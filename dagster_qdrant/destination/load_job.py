@@ -56,6 +56,7 @@ class QdrantLoadJob(RunnableLoadJob):
         self._plan = plan
         self._config = config
         self._lease = lease
+        self._progress = Progress(plan.table_name, _count_rows(file_path))
 
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""
@@ -88,13 +89,9 @@ class QdrantLoadJob(RunnableLoadJob):
 
     def _load(self, collections: Collections) -> None:
         loader = TableLoader(collections, self._plan, self._config, self._load_id)
-        progress = Progress(self._plan.table_name, self._count_rows)
-        loader.load(self._windows(), progress.report)
+        with self._progress.shown() as report:
+            loader.load(self._windows(), report)
         load_reports.add(self._load_id, self._plan.table_name, loader.counts)
-
-    def _count_rows(self) -> int:
-        with FileStorage.open_zipsafe_ro(self._file_path) as lines:
-            return sum(1 for line in lines if line.strip())
 
     def _windows(self) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -131,6 +128,11 @@ class QdrantLoadJob(RunnableLoadJob):
             )
         key = [payload[name] for name in plan.key] if plan.key else None
         return Row.of(payload, plan, self._config.model, size=size, identity=key)
+
+
+def _count_rows(file_path: str) -> int:
+    with FileStorage.open_zipsafe_ro(file_path) as lines:
+        return sum(1 for line in lines if line.strip())
 
 
 def _preview(row: Mapping[str, Any]) -> str:

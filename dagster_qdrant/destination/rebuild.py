@@ -66,8 +66,8 @@ def embed_again(
     _announce(collections, plan, config, total)
     as_they_are = replace(plan, write_disposition="append", hard_delete=None)
     loader = TableLoader(collections, as_they_are, config, load_id)
-    progress = Progress(f"{plan.table_name}, again", lambda: total)
-    loader.load(_windows(collections, plan, config.model), progress.report)
+    with Progress(f"{plan.table_name}, again", total).shown() as report:
+        loader.load(_windows(collections, plan, config.model), report)
     _remove_others(collections, plan)
     if collections.count(plan.target) != total:
         raise QdrantTransientError(_changed(plan.collection))

@@ -121,15 +121,6 @@ def test_rows_that_did_not_change_count_as_unchanged(load: Load, disposition):
     assert (again.unchanged, again.payload_only, again.written) == (3, 0, 0)
 
 
-def test_a_long_load_says_how_far_it_is(load: Load, monkeypatch, caplog):
-    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
-    monkeypatch.setattr(load_job, "_PROGRESS_INTERVAL", 0.0)
-    with caplog.at_level("INFO", "dagster_qdrant"):
-        load(films())
-    assert "films: 2 of 3 rows" in caplog.text
-    assert "films: 3 of 3 rows" in caplog.text
-
-
 def test_two_replaces_at_once_lose_no_row(load: Load, qdrant_target: Target, dataset, monkeypatch):
     """The one that began first completes last, over rows that the other has written."""
     from dagster_qdrant.destination.job_client import QdrantJobClient
