@@ -233,6 +233,35 @@ class Batching:
         return batches
 
 
+@dataclass(frozen=True)
+class TextsInModel:
+    """Texts that are being embedded.
+
+    Args:
+        jobs: Batches, as the positions of their texts, each with its vectors to come.
+        shape: Number of texts, size of their vectors.
+        tokens: How many tokens go through the model, padding not among them.
+    """
+
+    jobs: Sequence[tuple[list[int], Future[Vectors]]]
+    shape: tuple[int, int]
+    tokens: int
+
+    def result(self) -> Vectors:
+        """Wait for the vectors, in the order of the texts."""
+        import numpy as np
+
+        vectors: Vectors = np.empty(self.shape, dtype=np.float32)
+        for batch, job in self.jobs:
+            vectors[batch] = job.result()
+        return vectors
+
+    def cancel(self) -> None:
+        """Embed no more than what the model is at."""
+        for _, job in self.jobs:
+            job.cancel()
+
+
 class TextEmbedder:
     """A loaded model with a pool of threads. Safe to use from several threads at once.
 
@@ -267,30 +296,30 @@ class TextEmbedder:
         Returns:
             An array of shape (len(texts), vector_size), in the order of the texts.
         """
-        vectors, _ = self.embed_and_count(texts)
-        return vectors
+        return self.start(texts).result()
 
-    def embed_and_count(self, texts: Sequence[str]) -> tuple[Vectors, int]:
-        """Embed texts as `embed` does.
+    def start(self, texts: Sequence[str]) -> TextsInModel:
+        """Begin to embed texts, behind those that were begun before.
+
+        Args:
+            texts: As `embed` takes them.
 
         Returns:
-            The vectors, and how many tokens went through the model, padding not among them.
+            The way to their vectors.
         """
-        import numpy as np
-
         # fastembed does this once more. To hand it the tokens would take private parts of it, for
         # a hundredth of the time.
-        encodings = self._models[0].model.tokenizer.encode_batch(list(texts))  # type: ignore[attr-defined]
+        tokenizer: Any = self._models[0].model.tokenizer  # type: ignore[attr-defined]
+        encodings = tokenizer.encode_batch(
+            list(texts), add_special_tokens=not _is_static(self.options.model)
+        )
         lengths = [sum(encoding.attention_mask) for encoding in encodings]
-        vectors: Vectors = np.empty((len(texts), self.vector_size), dtype=np.float32)
         # The longest first, so that no core is left with the longest batch at the end.
-        jobs: list[tuple[list[int], Future[Vectors]]] = [
+        jobs = [
             (batch, self._pool.submit(self._embed_batch, number, [texts[i] for i in batch]))
             for number, batch in enumerate(self._batching.cut(lengths))
         ]
-        for batch, job in jobs:
-            vectors[batch] = job.result()
-        return vectors, sum(lengths)
+        return TextsInModel(jobs, (len(texts), self.vector_size), sum(lengths))
 
     def embed_query(self, text: str) -> Vectors:
         """Embed what somebody searches for, with the model's prefix for questions if it has one.

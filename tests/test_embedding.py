@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +66,22 @@ ANY_TEXT = st.one_of(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(ANY_TEXT, max_size=12).flatmap(lambda texts: st.permutations([*texts, *texts[:2]])))
 def test_any_texts_in_any_company_get_their_own_vector(embedder, alone, texts):
-    vectors, tokens = embedder.embed_and_count(texts)
+    in_model = embedder.start(texts)
+    vectors = in_model.result()
     assert len(vectors) == len(texts)
     for text, vector in zip(texts, vectors, strict=True):
         np.testing.assert_allclose(vector, alone(text), atol=1e-5)
-    assert tokens == embedder._models[0].token_count(texts)
+    assert in_model.tokens == embedder._models[0].token_count(texts)
+
+
+def test_texts_can_be_given_up(model):
+    embedder = TextEmbedder(EmbeddingOptions(**model, batch_size=1, parallelism=1))
+    in_model = embedder.start([f"word {n} " * 200 for n in range(50)])
+    in_model.cancel()
+    assert sum(job.cancelled() for _, job in in_model.jobs) >= 48
+    with pytest.raises(CancelledError):
+        in_model.result()
+    np.testing.assert_allclose(embedder.embed(["next"]), embedder.embed(["next"]))
 
 
 def test_many_threads_can_use_it_at_once(embedder):
@@ -84,11 +95,12 @@ def test_static_models_are_embedded_with_like_any_other(static_model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # fastembed's, of options without effect
         embedder = TextEmbedder(EmbeddingOptions(**static_model))
-    vectors, tokens = embedder.embed_and_count(TEXTS)
+    in_model = embedder.start(TEXTS)
+    vectors = in_model.result()
     for text, vector in zip(TEXTS, vectors, strict=True):
         [alone] = embedder._models[0].embed([text])
         np.testing.assert_allclose(vector, alone, atol=1e-5)
-    assert tokens > 60
+    assert in_model.tokens == embedder._models[0].token_count(TEXTS)
 
 
 def test_no_texts_give_no_vectors(embedder):

@@ -670,10 +670,10 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     from dagster_qdrant.destination.table_loader import TableLoader
 
     monkeypatch.setattr(load_leases, "_HEARTBEAT", 0.1)
-    original = TableLoader._embed
+    original = TableLoader._take_vectors
 
-    def slow(self: TableLoader, window: Any) -> None:
-        original(self, window)
+    def slow(self: TableLoader, embedding: Any) -> None:
+        original(self, embedding)
         if "slow" not in marks and self._plan.table_name == "films":
             marks.append("slow")
             impatient = resource.model_copy(update={"abandoned_after": 0.01})
@@ -686,7 +686,7 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
 
     more = [{"id": 100 + number, "title": "more"} for number in range(3)]
     marks: list[str] = []
-    monkeypatch.setattr(TableLoader, "_embed", slow)
+    monkeypatch.setattr(TableLoader, "_take_vectors", slow)
     assert not materialize(resource, dataset, "append", retries=0).success
     monkeypatch.undo()
     assert materialize(resource, dataset, "append").success

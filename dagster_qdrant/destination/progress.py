@@ -46,12 +46,13 @@ class Progress:
         start = reported = time.monotonic()
         done = 0
         seen_elsewhere = self._display is not NULL_COLLECTOR or logger.isEnabledFor(logging.INFO)
+        of_dlt = self._what.lower().startswith("_dlt")  # a row or two
         with tqdm(
             total=self._total,
             desc=self._what,
             unit=" rows",
             delay=_INTERVAL,
-            disable=seen_elsewhere or None,  # None: unless it is a terminal
+            disable=seen_elsewhere or of_dlt or None,  # None: unless it is a terminal
         ) as bar:
 
             def report(counts: LoadCounts) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dagster_qdrant.destination.collections import Collections, vector_params
@@ -15,8 +16,29 @@ from dagster_qdrant.destination.load_counts import LoadCounts
 from dagster_qdrant.destination.point_writer import PointWriter, Window
 from dagster_qdrant.destination.rows import Row
 from dagster_qdrant.destination.table_plan import DELETED, EMBEDDING_HASH, ROW_HASH, TablePlan
-from dagster_qdrant.embedding import EmbeddingError, load_embedder
+from dagster_qdrant.embedding import EmbeddingError, TextsInModel, load_embedder
 from dagster_qdrant.errors import QdrantTerminalError
+
+
+@dataclass
+class _Embedding:
+    """A window whose texts are being embedded.
+
+    Args:
+        window: The window.
+        rows_read: How many rows it was made of.
+        vectors: Vectors that were there already, by their texts' hash.
+        new: The hashes of the texts in the model.
+        texts: These texts.
+        started: When they were given to it.
+    """
+
+    window: Window
+    rows_read: int
+    vectors: dict[str, Any] = field(default_factory=dict)
+    new: list[str] = field(default_factory=list)
+    texts: TextsInModel | None = None
+    started: float = 0.0
 
 
 class TableLoader:
@@ -50,6 +72,9 @@ class TableLoader:
                 self._sources.append(plan.former)
         # How often a content came that more than one row has.
         self._occurrences: dict[str, int] = {}
+        # The vectors that were made last, which may not be in the collection yet.
+        self._made: dict[str, Any] = {}
+        self._made_at = 0.0
 
     def load(self, windows: Iterable[list[Row]], report: Callable[[LoadCounts], None]) -> None:
         """Load windows one after the other. Doing it again changes nothing.
@@ -59,21 +84,38 @@ class TableLoader:
             report: Called after each window.
         """
         config = self._config
+        embedding: _Embedding | None = None
+
+        def write_embedded() -> None:
+            if embedding is None:
+                return
+            self._take_vectors(embedding)
+            writer.finish()
+            writer.start(embedding.window)
+            self._count(embedding)
+            report(self.counts)
+
         with PointWriter(
             self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
         ) as writer:
-            for rows in windows:
-                # Writes of the window before go on while this one is embedded, unless they
-                # concern the same points.
-                if not writer.pending_ids.isdisjoint(row.point_id for row in rows):
-                    writer.finish()
-                self.counts.rows += len(rows)
-                window = self._resolve(rows)
-                self._embed(window)
-                writer.finish()
-                writer.start(window)
-                self._count(window)
-                report(self.counts)
+            try:
+                for rows in windows:
+                    # While a window is embedded, the one before it is written and the next one is
+                    # looked up, unless they concern the same points.
+                    point_ids = {row.point_id for row in rows}
+                    if embedding and not point_ids.isdisjoint(embedding.window.rows):
+                        write_embedded()
+                        embedding = None
+                    if not point_ids.isdisjoint(writer.pending_ids):
+                        writer.finish()
+                    following = self._start_to_embed(self._resolve(rows), len(rows), embedding)
+                    write_embedded()
+                    embedding = following
+                write_embedded()
+            except BaseException:
+                if embedding and embedding.texts:
+                    embedding.texts.cancel()
+                raise
             writer.finish()
         self.counts.seconds_writing = writer.seconds
 
@@ -168,28 +210,49 @@ class TableLoader:
             waiting = blocked
         return found
 
-    def _embed(self, window: Window) -> None:
-        """Give each row that is written its vector, and embed only texts that no point has."""
-        rows = [row for row in window.upsert if row.text is not None]
-        if not rows:
-            return
-        vectors = self._vectors_there_already({str(row.embedding_hash) for row in rows})
-        new = {row.embedding_hash: row.text for row in rows if row.embedding_hash not in vectors}
-        self.counts.embedded += sum(row.embedding_hash in new for row in rows)
-        self.counts.reused += sum(row.embedding_hash not in new for row in rows)
-        if new:
+    def _start_to_embed(
+        self, window: Window, rows_read: int, before: _Embedding | None
+    ) -> _Embedding:
+        """Begin to embed those texts of a window that no point has."""
+        embedding = _Embedding(window, rows_read)
+        texts = {str(row.embedding_hash): row.text for row in window.upsert if row.text is not None}
+        if not texts:
+            return embedding
+        underway = set(before.new if before else ())
+        embedding.vectors = {name: self._made[name] for name in texts if name in self._made}
+        found = self._vectors_there_already(set(texts) - set(embedding.vectors) - underway)
+        self.counts.reused += sum(row.embedding_hash in found for row in window.upsert)
+        self.counts.embedded += sum(
+            row.text is not None and row.embedding_hash not in found for row in window.upsert
+        )
+        embedding.vectors |= found
+        embedding.new = [
+            name for name in texts if name not in embedding.vectors and name not in underway
+        ]
+        if embedding.new:
             try:
                 embedder = load_embedder(self._config.embedding)
-                start = time.monotonic()
-                made, tokens = embedder.embed_and_count(list(map(str, new.values())))
             except EmbeddingError as error:
                 raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
-            vectors |= zip(map(str, new), made, strict=True)
-            self.counts.texts += len(new)
-            self.counts.tokens += tokens
-            self.counts.seconds_embedding += time.monotonic() - start
-        for row in rows:
-            row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
+            embedding.started = time.monotonic()
+            embedding.texts = embedder.start([str(texts[name]) for name in embedding.new])
+        return embedding
+
+    def _take_vectors(self, embedding: _Embedding) -> None:
+        """Wait for the texts of a window, and give each row that is written its vector."""
+        vectors = self._made | embedding.vectors
+        self._made = {}
+        if embedding.texts:
+            self._made = dict(zip(embedding.new, embedding.texts.result(), strict=True))
+            now = time.monotonic()
+            self.counts.seconds_embedding += now - max(embedding.started, self._made_at)
+            self._made_at = now
+            self.counts.texts += len(embedding.new)
+            self.counts.tokens += embedding.texts.tokens
+        vectors |= self._made
+        for row in embedding.window.upsert:
+            if row.text is not None:
+                row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
 
     def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
         vector_name = self._config.embedding.vector_name
@@ -199,8 +262,9 @@ class TableLoader:
             found |= self._collections.vectors(collection, vector_name, EMBEDDING_HASH, missing)
         return found
 
-    def _count(self, window: Window) -> None:
-        counts = self.counts
+    def _count(self, embedding: _Embedding) -> None:
+        counts, window = self.counts, embedding.window
+        counts.rows += embedding.rows_read
         counts.written += len(window.upsert)
         counts.payload_only += len(window.overwrite)
         counts.unchanged += len(window.unchanged)

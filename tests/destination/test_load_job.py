@@ -46,6 +46,33 @@ def test_rows_with_the_same_text_share_one_run_of_the_model(load: Load, qdrant_t
     assert len({tuple(point.vector["fast-all-minilm-l6-v2"]) for point in points}) == 1
 
 
+def test_windows_overlap_and_still_embed_a_text_once(
+    load: Load, qdrant_target, dataset, monkeypatch
+):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
+    titles = ["Moon", "Her", "Moon", "Alien", "Her", "Moon", "Brazil"]
+    first = counts(load(films([{"id": n, "title": title} for n, title in enumerate(titles)])))
+    assert (first.rows, first.texts, first.written) == (7, 4, 7)
+    assert first.embedded + first.reused == 7
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
+    vectors = {(p.payload["title"], tuple(*p.vector.values())) for p in points}
+    assert len(vectors) == 4
+
+
+def test_the_last_row_of_a_key_wins_across_windows(load: Load, qdrant_target, dataset, monkeypatch):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    rows = [{"id": n % 2, "title": f"Take {n}"} for n in range(6)]
+    resource = dlt.resource(
+        rows,
+        name="films",
+        write_disposition="merge",
+        primary_key="id",
+    )
+    load(qdrant_adapter(resource, embed="title"))
+    titles = {row["id"]: row["title"] for row in qdrant_target.rows(f"{dataset}_films")}
+    assert titles == {0: "Take 4", 1: "Take 5"}
+
+
 def test_a_text_that_moves_to_another_row_keeps_its_vector(
     load: Load, qdrant_target: Target, dataset
 ):
