@@ -10,9 +10,10 @@ from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSch
 
 from dagster_qdrant.adapter import EMBED_HINT
 from dagster_qdrant.data_version import LOAD_ID
-from dagster_qdrant.destination.collections import about, vector_params
+from dagster_qdrant.destination.collections import about, matches, vector_params
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.load_counts import LoadCounts
+from dagster_qdrant.destination.table_plan import PARTITION
 from dagster_qdrant.preview import Preview
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def materialization_metadata(
     counts: Mapping[str, LoadCounts],
     seconds: Mapping[str, float],
     load_ids: Sequence[str],
-    partitioned: bool,
+    partition: str | None,
     preview: bool,
     vector_map: bool,
 ) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def materialization_metadata(
         counts: What the load did, by table.
         seconds: How long each step of dlt took.
         load_ids: dlt's ids of the loads, which rows carry as `_dlt_load_id`.
-        partitioned: Whether the run loads a partition.
+        partition: The partition that the run loads, if it is one.
         preview: Whether to show some rows.
         vector_map: Whether to draw the vectors.
 
@@ -76,8 +77,6 @@ def materialization_metadata(
         metadata[LOAD_ID] = load_ids[-1]
     if dashboard := client.config.connection.dashboard_url(collection):
         metadata["dashboard"] = MetadataValue.url(dashboard)
-    if partitioned:
-        metadata["dagster/partition_row_count"] = MetadataValue.int(rows_loaded)
     if table_name in client.schema.tables:
         metadata["write_disposition"] = str(
             client.prepare_load_table(table_name)["write_disposition"]
@@ -89,6 +88,10 @@ def materialization_metadata(
             ]
     shown: dict[str, Any] = {}
     try:
+        if partition is not None:
+            shown["dagster/partition_row_count"] = MetadataValue.int(
+                _rows_of_partition(client, table_name, partition, rows_loaded)
+            )
         for name, entry in _read_off(client, table_name, preview=preview, vector_map=vector_map):
             shown[name] = entry
     except Exception as error:  # of Qdrant, numpy or Pillow; see above
@@ -99,6 +102,20 @@ def materialization_metadata(
             error,
         )
     return shown | metadata  # the UI keeps the order
+
+
+def _rows_of_partition(
+    client: QdrantJobClient, table_name: str, partition: str, rows_loaded: int
+) -> int:
+    """The rows of a replaced partition; which rows are whose is not known of other tables."""
+    collection = client.collections.name(table_name)
+    if (
+        table_name not in client.schema.tables
+        or client.prepare_load_table(table_name)["write_disposition"] != "replace"
+        or not client.collections.exists(collection)
+    ):
+        return rows_loaded
+    return client.collections.count(collection, matches({PARTITION: partition}))
 
 
 def _read_off(

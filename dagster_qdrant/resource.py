@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from dagster_qdrant.destination import qdrant
     from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+
+    Source = Union[DltSource, DltResource]
 
 _CLIENT_OPTIONS = ("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "timeout")
 # What the destination knows nothing of.
@@ -280,7 +282,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     def run(
         self,
         context: AssetExecutionContext,
-        dlt_source: DltSource | DltResource | None = None,
+        dlt_source: Source | Callable[[str], Source] | None = None,
         dataset_name: str | None = None,
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
@@ -291,7 +293,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     def run(
         self,
         context: OpExecutionContext,
-        dlt_source: DltSource | DltResource | None = None,
+        dlt_source: Source | Callable[[str], Source] | None = None,
         dataset_name: str | None = None,
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
@@ -301,7 +303,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     def run(
         self,
         context: Union[AssetExecutionContext, OpExecutionContext],
-        dlt_source: DltSource | DltResource | None = None,
+        dlt_source: Source | Callable[[str], Source] | None = None,
         dataset_name: str | None = None,
         pipeline_name: str | None = None,
         dagster_dlt_translator: DagsterDltTranslator | None = None,
@@ -311,8 +313,9 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
 
         Args:
             context: The context of an asset made by `@qdrant_assets`, or of any op.
-            dlt_source: What to load instead, say one made for `context.partition_key`. In an op
-                there is no other.
+            dlt_source: What to load instead; in an op there is no other. For assets with
+                partitions, a function that makes the source of a partition from its key: it is
+                called for each partition of the run.
             dataset_name: The dataset, in an op.
             pipeline_name: The name of dlt's state, in an op. Default: the source's name.
             dagster_dlt_translator: Makes the materialized assets' keys, in an op.

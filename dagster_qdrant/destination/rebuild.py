@@ -16,8 +16,8 @@ from dagster_qdrant.destination.progress import Progress
 from dagster_qdrant.destination.rows import Row
 from dagster_qdrant.destination.table_loader import TableLoader
 from dagster_qdrant.destination.table_plan import TablePlan
-from dagster_qdrant.embedding import EmbeddingOptions, load_embedder
-from dagster_qdrant.errors import QdrantTransientError
+from dagster_qdrant.embedding import EmbeddingError, EmbeddingOptions, load_embedder
+from dagster_qdrant.errors import QdrantTerminalError, QdrantTransientError
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -127,7 +127,10 @@ def _announce(
     made = about(before) if before else {}
     sample = next(_windows(collections, plan, config.model), [])[:_SAMPLE]
     texts = [row.text for row in sample if row.text]
-    embedder = load_embedder(config.embedding)
+    try:
+        embedder = load_embedder(config.embedding)
+    except EmbeddingError as error:
+        raise QdrantTerminalError(f"Table `{plan.table_name}`: {error}") from error
     start = time.monotonic()
     embedder.embed(texts)
     seconds = (time.monotonic() - start) * total / max(1, len(sample))

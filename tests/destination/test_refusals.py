@@ -130,15 +130,27 @@ def test_a_null_key_is_refused_in_the_destination_too(load: Load, qdrant_target:
         load(resource)
 
 
-def test_a_collection_with_vectors_of_another_model_is_refused(
-    load: Load, qdrant_target, model, dataset
+def test_another_model_that_cannot_be_had_leaves_the_former_vectors(
+    load: Load, qdrant_target, dataset, tmp_path
 ):
     load(films([{"title": "Moon"}]))
-    other = QdrantResource(**qdrant_target.options, model="BAAI/bge-small-en")
+    options = {"model": "BAAI/bge-small-en", "cache_dir": str(tmp_path), "local_files_only": True}
+    other = QdrantResource(**qdrant_target.options, **options)
     pipeline = dlt.pipeline("films2", destination=other.destination(), dataset_name=dataset)
-    with refused("has `fast-all-minilm-l6-v2` of size 384, but the model 'BAAI/bge-small-en'"):
+    with refused("`films`: The model 'BAAI/bge-small-en' could not be loaded from"):
         pipeline.run(films([{"title": "Her"}]))
     assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon"}]
+
+
+def test_a_collection_of_another_program_is_refused(load: Load, resource, qdrant_target, dataset):
+    from qdrant_client import models
+
+    with resource.get_client() as client:
+        params = models.VectorParams(size=4, distance=models.Distance.DOT)
+        client.create_collection(f"{dataset}_films", vectors_config={"mine": params})
+    with refused("was not made by this package and has `mine` of size 4.*another dataset"):
+        load(films([{"title": "Her"}]))
+    assert qdrant_target.rows(f"{dataset}_films") == []
 
 
 def test_no_server_at_the_address_is_said_within_seconds(tmp_path):
