@@ -171,6 +171,17 @@ class TestWithALoad:
         assert passed(result)["all_rows_present"]
         assert numbers(result, "all_rows_present")["films_loaded"] == points
 
+    def test_a_collection_that_takes_anothers_place_passes_them(self, model):
+        location = f":memory:{uuid.uuid4().hex}"
+        swapping = QdrantResource(location=location, replace_strategy="swap", **model)
+        assets = build_qdrant_assets(
+            dlt_source=films(write_disposition="replace"), dataset_name="d", checks=True
+        )
+        for _ in range(2):
+            result = dg.materialize([assets], resources={"qdrant": swapping})
+            assert passed(result) == dict.fromkeys(CHECKS, True)
+            assert numbers(result, "all_rows_present")["films_found"] == 2
+
     def test_deleted_rows_are_not_missed(self, in_memory, monkeypatch):
         monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
         columns = {"gone": {"hard_delete": True, "data_type": "bool"}}
