@@ -227,6 +227,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
+            if plan.embed and not self.collections.exists(plan.collection):
+                # All of its rows are going to need the model, which is loaded while collections
+                # are made. A table that is there may have no new text.
+                preload_embedder(self.config.embedding)
         return tables
 
     def update_stored_schema(
@@ -283,8 +287,6 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def ensure_collection(self, plan: TablePlan) -> None:
         """See that the collection which a table is loaded into is there, with its indexes."""
-        if plan.embed and not self.collections.exists(plan.target):
-            preload_embedder(self.config.embedding)  # all of its rows are going to need it
         self.collections.ensure(
             plan.table_name,
             plan.target,

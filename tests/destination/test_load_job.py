@@ -1,10 +1,12 @@
 """Only what changed is embedded, and a job that runs again changes nothing."""
 
+import threading
+
 import dlt
 import numpy as np
 import pytest
 
-from dagster_qdrant import QdrantTransientError, qdrant_adapter
+from dagster_qdrant import QdrantTransientError, embedding, qdrant_adapter
 from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.load_counts import load_reports
 from tests.conftest import Load
@@ -233,3 +235,15 @@ def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypat
         monkeypatch.setattr(connection.client, "upsert", loses_points)
         with pytest.raises(Exception, match="holds . of . points that were just written"):
             load(films())
+
+
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_a_model_is_loaded_only_for_a_text_that_is_new(load: Load, monkeypatch, disposition):
+    load(films(disposition=disposition))
+    monkeypatch.setattr(embedding, "_embedders", {})
+    load(films(disposition=disposition), machine="fresh")
+    load(dlt.resource([{"id": 1}], name="orders"))
+    assert "preload-model" not in {thread.name for thread in threading.enumerate()}
+    assert embedding._embedders == {}
+    load(films([*FILMS, {"id": 4, "title": "Alien"}], disposition=disposition))
+    assert len(embedding._embedders) == 1
