@@ -29,9 +29,9 @@ def merge_states(
     Returns:
         For each source and resource what one of them changed; mine, where both did.
     """
-    merged = deepcopy(dict(mine))
-    merged["sources"] = _merge(base, mine, theirs, "sources", depth=4)
-    return merged
+    sources = _merge(base, mine, theirs, "sources", depth=4)
+    rest = {key: value for key, value in mine.items() if key != "sources"}
+    return deepcopy(rest | ({} if sources is _MISSING else {"sources": sources}))
 
 
 def _merge(base: Any, mine: Any, theirs: Any, key: str, depth: int) -> Any:

@@ -37,7 +37,8 @@ def test_a_state_that_was_reset_stays_reset():
 
 
 states = st.fixed_dictionaries(
-    {
+    {"pipeline_name": st.just("shop")},
+    optional={
         "sources": st.dictionaries(
             st.sampled_from("ab"),
             st.fixed_dictionaries(
@@ -51,7 +52,7 @@ states = st.fixed_dictionaries(
                 },
             ),
         )
-    }
+    },
 )
 
 
