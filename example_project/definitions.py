@@ -2,7 +2,13 @@
 
 from dagster import Definitions
 
-from example_project.automation import inbox_sensor, jobs, python_docs_schedule
+from example_project.automation import (
+    conditions_sensor,
+    failures_sensor,
+    inbox_sensor,
+    jobs,
+    python_docs_schedule,
+)
 from example_project.movies import movie_assets
 from example_project.notes import notes_assets
 from example_project.python_docs import python_docs_assets
@@ -14,6 +20,6 @@ defs = Definitions(
     assets=[movie_assets, shop_assets, notes_assets, python_docs_assets, answers],
     jobs=jobs,
     schedules=[python_docs_schedule],
-    sensors=[inbox_sensor],
+    sensors=[inbox_sensor, conditions_sensor, failures_sensor],
     resources={"qdrant": qdrant_resource()},
 )

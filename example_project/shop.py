@@ -1,13 +1,15 @@
 """A shop's tables, read with dlt's `sql_database`: one whole, one only what is new in it."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dlt
-from dagster import AssetExecutionContext
+from dagster import AssetExecutionContext, AssetSpec, AutomationCondition, FreshnessPolicy
+from dagster_dlt.translator import DltResourceTranslatorData
 from dlt.sources.sql_database import sql_database
 
-from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
+from dagster_qdrant import QdrantDltTranslator, QdrantResource, qdrant_adapter, qdrant_assets
 from example_project.settings import data_dir
 from example_project.shop_database import seed
 
@@ -32,7 +34,26 @@ qdrant_adapter(tables.products, embed="description")
 qdrant_adapter(tables.reviews, embed="text")
 
 
-@qdrant_assets(dlt_source=tables, dataset_name=DATASET, name="shop", group_name="shop")
+class HourlyTranslator(QdrantDltTranslator):
+    """Loads a table each hour, and has it shown as stale when that has not worked for six."""
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
+        """The spec of a table's asset."""
+        spec = super().get_asset_spec(data)
+        return spec.replace_attributes(
+            description=f"The {data.resource.name} in the shop's database.",
+            automation_condition=AutomationCondition.on_cron("@hourly"),
+            freshness_policy=FreshnessPolicy.time_window(fail_window=timedelta(hours=6)),
+        )
+
+
+@qdrant_assets(
+    dlt_source=tables,
+    dataset_name=DATASET,
+    name="shop",
+    group_name="shop",
+    dagster_dlt_translator=HourlyTranslator(),
+)
 def shop_assets(context: AssetExecutionContext, qdrant: QdrantResource) -> Iterator[Any]:
     """Load what is new. The database comes with the example, so it is made if need be."""
     seed(DATABASE)

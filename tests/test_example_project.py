@@ -5,11 +5,25 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from dagster import DagsterInstance, Definitions, EnvVar, build_sensor_context
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    EnvVar,
+    FreshnessPolicy,
+    build_run_status_sensor_context,
+    build_sensor_context,
+    evaluate_automation_conditions,
+)
+
+from dagster_qdrant import QdrantResource
 
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("rich")
@@ -107,6 +121,92 @@ def test_the_schedule_loads_the_manual_each_morning(defs):
     assert schedule.cron_schedule == "0 6 * * *"
     assert schedule.job_name == "python_docs_job"
     assert defs.resolve_job_def("python_docs_job")
+
+
+def test_the_shop_is_loaded_once_each_hour(defs):
+    shop = AssetSelection.groups("shop")
+    now = datetime(2026, 1, 1, 11, 50, tzinfo=timezone.utc)
+    cursor, requested = None, []
+    with DagsterInstance.ephemeral() as instance:
+        for _ in range(3):  # 11:50, 12:10, 12:30
+            result = evaluate_automation_conditions(
+                defs, instance, shop, evaluation_time=now, cursor=cursor
+            )
+            requested.append(result.total_requested)
+            now, cursor = now + timedelta(minutes=20), result.cursor
+    assert requested == [0, 2, 0]
+
+
+def test_the_shop_is_stale_when_it_was_not_loaded_for_six_hours(defs):
+    policy = FreshnessPolicy.time_window(fail_window=timedelta(hours=6))
+    graph = defs.resolve_asset_graph()
+    assert graph.get(AssetKey(["shop", "reviews"])).freshness_policy == policy
+    assert graph.get(AssetKey(["movies_dataset", "movies"])).freshness_policy is None
+
+
+def test_questions_are_asked_again_when_something_upstream_was_loaded(defs):
+    upstream = list(module("search").answers.dependency_keys)
+    selection = AssetSelection.assets("answers")
+    with DagsterInstance.ephemeral() as instance:
+        cursor = evaluate_automation_conditions(defs, instance, selection).cursor
+
+        def requested(*loaded):
+            nonlocal cursor
+            for key in loaded:
+                instance.report_runless_asset_event(AssetMaterialization(key))
+            result = evaluate_automation_conditions(defs, instance, selection, cursor=cursor)
+            cursor = result.cursor
+            return result.total_requested
+
+        assert requested(*upstream[1:]) == 0, "there is something that was never loaded"
+        assert requested(upstream[0]) == 1
+        assert requested(AssetKey("answers")) == 0
+        assert requested(upstream[1]) == 1
+
+
+def failed_run(defs, job, instance, **resources):
+    changed = Definitions(assets=defs.assets, jobs=defs.jobs, resources=resources)
+    return changed.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+def told_of(failure, instance):
+    """What the sensor writes down after a run that failed."""
+    failures = module("automation").FAILURES
+    failures.unlink(missing_ok=True)
+    context = build_run_status_sensor_context(
+        sensor_name="failures_sensor",
+        dagster_event=failure.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=failure.dagster_run,
+    )
+    module("automation").failures_sensor(context.for_run_failure())
+    return failures.read_text()
+
+
+def test_a_load_that_fails_is_told_of_in_a_line_that_says_what_to_do(defs, qdrant):
+    nowhere = QdrantResource(
+        location="http://127.0.0.1:9",
+        model=qdrant.model,
+        model_path=qdrant.model_path,
+        upload_max_retries=0,
+    )
+    with DagsterInstance.ephemeral() as instance:
+        failure = failed_run(defs, "movies_job", instance, qdrant=nowhere)
+        line = told_of(failure, instance)
+    assert line.startswith(f"{failure.run_id}: No Qdrant could be reached at http://127.0.0.1:9:")
+    assert "Start the server, or set `location` to its URL" in line
+    assert line.count("\n") == 1
+
+
+def test_a_run_that_fails_for_another_reason_is_told_of_too(defs, qdrant, monkeypatch):
+    def explode(*_):
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(module("search"), "ask", explode)
+    with DagsterInstance.ephemeral() as instance:
+        failure = failed_run(defs, "answers_job", instance, qdrant=qdrant)
+        line = told_of(failure, instance)
+    assert line == f"{failure.run_id}: RuntimeError: first line\n"
 
 
 def test_movies_and_actors_become_searchable_and_are_embedded_once(defs, qdrant):

@@ -51,6 +51,9 @@ def test_its_code_runs_from_top_to_bottom(text, monkeypatch, tmp_path):
     )
     dg.Definitions.validate_loadable(everything)
     assert [definition.key for definition in code.owned.specs]
+    [books] = [key for key in code.automated.resolve_all_asset_keys() if key.path[-1] == "books"]
+    assert code.automated.resolve_asset_graph().get(books).freshness_policy
+    assert code.automated.resolve_implicit_global_asset_job_def().execute_in_process().success
     assert code.cloud.api_key == "QDRANT_API_KEY"  # the variable's name
 
 
