@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-lowest lint format bench clean
+.PHONY: help install demo dev test test-lowest browser pictures lint format bench clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,7 +25,7 @@ dev: install  ## Open Dagster's pages with the example, on http://localhost:3000
 	@mkdir -p example_project/data/dagster && touch example_project/data/dagster/dagster.yaml
 	DAGSTER_HOME=$(CURDIR)/example_project/data/dagster $(BIN)/dagster dev
 
-test: install  ## Run the tests.
+test: install  ## Run the tests; those of the UI are skipped without a browser.
 	$(BIN)/python -m pytest -n auto
 
 test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allows.
@@ -32,7 +33,15 @@ test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allo
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
-	$(VENV)-lowest/bin/python -m pytest -n auto
+	$(VENV)-lowest/bin/python -m pytest -n auto -m "not browser"
+
+browser:  ## Install the browser for the tests of the UI: Debian's package.
+	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && \
+		$(AS_ROOT) apt-get install -qq -y --no-install-recommends chromium; }
+
+pictures: install browser  ## Make the README's pictures anew.
+	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m tests.browser.pictures
 
 lint: install  ## Check style and types.
 	$(BIN)/ruff check

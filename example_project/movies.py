@@ -64,6 +64,7 @@ def actors() -> Iterator[dict[str, Any]]:
     dataset_name=DATASET,
     name="movies",
     group_name="movies",
+    checks=True,
 )
 def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource) -> Iterator[Any]:
     """Load both, or the one that was selected."""
