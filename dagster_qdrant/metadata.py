@@ -136,11 +136,6 @@ def _read_off(
         return
     yield "dagster/row_count", MetadataValue.int(collections.count(collection))
     vectors = vector_params(info)
-    for name, params in vectors.items():
-        yield "vector_name", name
-        yield "vector_size", params.size
-    if model := about(info).get("model"):
-        yield "model", model
     vector_name = client.config.embedding.vector_name
     yield from Preview(
         collections.connection,
@@ -151,6 +146,11 @@ def _read_off(
         with_rows=preview,
         with_map=vector_map,
     ).entries()
+    if model := about(info).get("model"):
+        yield "model", model
+    for name, params in vectors.items():
+        yield "vector_name", name
+        yield "vector_size", params.size
 
 
 def _column_schema(columns: Mapping[str, Any], indexed: Container[str]) -> MetadataValue[Any]:

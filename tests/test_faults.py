@@ -637,10 +637,10 @@ def test_a_run_after_one_that_failed_leaves_no_row_twice(
 @no_waits
 @over("rest")
 def test_the_run_after_one_that_could_not_say_that_it_failed_finds_out(
-    resource, server, dataset, holds
+    qdrant_target, model, server, dataset, holds
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2)
-    resource = resource.model_copy(update={"abandoned_after": 0.2})
+    resource = QdrantResource(**qdrant_target.options, **model, abandoned_after=0.2)
     assert not materialize(resource, dataset, "append").success
     server.start()
     assert materialize(resource, dataset, "append").success
@@ -651,10 +651,10 @@ def test_the_run_after_one_that_could_not_say_that_it_failed_finds_out(
 @over("rest")
 @pytest.mark.parametrize("disposition", ["append", "replace"])
 def test_what_a_run_embedded_before_it_failed_is_not_embedded_again(
-    resource, server, dataset, holds, disposition
+    qdrant_target, model, server, dataset, holds, disposition
 ):
     server.fault("answer", status=507, operation="upsert", collection=".*_films", after=2)
-    resource = resource.model_copy(update={"upload_batch_size": 4})
+    resource = QdrantResource(**qdrant_target.options, **model, upload_batch_size=4)
     assert not materialize(resource, dataset, disposition).success
     server.clear_faults()
     result = materialize(resource, dataset, disposition)
@@ -676,7 +676,7 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
         original(self, embedding)
         if "slow" not in marks and self._plan.table_name == "films":
             marks.append("slow")
-            impatient = resource.model_copy(update={"abandoned_after": 0.01})
+            impatient = QdrantResource(**qdrant_target.options, **model, abandoned_after=0.01)
             monkeypatch.setattr(load_leases, "_HEARTBEAT", 100)  # nobody shows a sign of life
             thread = threading.Thread(
                 target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": more}
