@@ -103,8 +103,10 @@ def external(_folder: Path) -> Iterator[Target]:
 
 
 def targets() -> list[Any]:
-    """All kinds there are to test against, also the server that the environment names."""
+    """The kinds to test against: all, or those in TEST_TARGETS; also the environment's server."""
     makers: list[Callable[[Path], AbstractContextManager[Target]]] = [memory, path, rest, grpc]
+    if chosen := os.environ.get("TEST_TARGETS"):
+        makers = [maker for maker in makers if maker.__name__ in chosen.split(",")]
     if "QDRANT_TEST_URL" in os.environ:
         makers.append(external)
     return [pytest.param(maker, id=maker.__name__) for maker in makers]
