@@ -60,6 +60,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         embed=("text",),
         embed_variants={"text": ()},
         hard_delete=None,
+        dedup_sort=None,
         row_id="_dlt_id",
         load_id="_dlt_load_id",
         root_id=None,

@@ -44,7 +44,7 @@ def remove_what_the_load_outdates(
         if chain[0].write_disposition == "replace":
             for plan in chain:
                 _delete_former_rows(plan, load_id, collections)
-        elif chain[0].write_disposition == "merge" and chain[0].is_linked:
+        elif chain[0].write_disposition == "merge" and chain[0].keeps_deleted:
             _delete_orphans(chain[0], chain[1:], load_id, collections)
 
 

@@ -51,6 +51,12 @@ def refuse_merge_without_key(
             "the write disposition 'append' or 'replace'."
         )
     nested = len(get_nested_tables(tables, name)) > 1  # type: ignore[arg-type]
+    if nested and plan.dedup_sort:
+        raise QdrantTerminalError(
+            f"Table `{name}` has nested tables and a `dedup_sort` column, `{plan.dedup_sort[0]}`. "
+            "Which nested rows come from a row that does not count cannot be told. Yield each key "
+            "once, or keep lists in the row with `max_table_nesting=0`."
+        )
     if nested and not get_columns_names_with_prop(table, "primary_key"):
         raise QdrantTerminalError(
             f"Table `{name}` is merged by a `unique` column and has nested tables, whose rows dlt "

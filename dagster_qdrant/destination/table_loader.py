@@ -70,6 +70,8 @@ class TableLoader:
             former = collections.describe(plan.former)
             if former and config.embedding.vector_name in vector_params(former):
                 self._sources.append(plan.former)
+        sorted_by = plan.dedup_sort[:1] if plan.dedup_sort else ()
+        self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links), *sorted_by]
         # How often a content came that more than one row has.
         self._occurrences: dict[str, int] = {}
         # The vectors that were made last, which may not be in the collection yet.
@@ -126,10 +128,14 @@ class TableLoader:
         if self._plan.write_disposition == "replace":
             existing |= self._tell_twins_apart(rows, existing)
         for row in rows:
-            window.rows[row.point_id] = row  # the last one of a key wins
+            before = window.rows.get(row.point_id)
+            if before is None or not self._plan.counts_less(row.payload, before.payload):
+                window.rows[row.point_id] = row
         for row in window.rows.values():
             known = existing.get(row.point_id, {})
             is_new = known.get(self._plan.load_id) != self._load_id
+            if not is_new and self._plan.counts_less(row.payload, known):
+                continue
             if self._plan.hard_delete and _is_deleted(row.payload.get(self._plan.hard_delete)):
                 window.new_points -= not is_new
                 self._delete(row, window)
@@ -149,12 +155,12 @@ class TableLoader:
         return window
 
     def _delete(self, row: Row, window: Window) -> None:
-        if not self._plan.is_linked:
+        if not self._plan.keeps_deleted:
             window.deleted.append(row)
             return
-        # Its nested rows go when the load completes, and are found by what stays of it until then.
-        kept = (self._plan.row_id, self._plan.load_id)
-        row.payload = {name: row.payload[name] for name in kept} | {DELETED: True}
+        kept = {self._plan.row_id, self._plan.load_id, *(self._plan.dedup_sort or ())}
+        row.payload = {name: value for name, value in row.payload.items() if name in kept}
+        row.payload[DELETED] = True
         row.text = None
         window.tombstones.append(row)
 
@@ -170,7 +176,7 @@ class TableLoader:
             self._connection.client.retrieve,
             self._plan.target,
             ids=list(dict.fromkeys(point_ids)),
-            with_payload=[EMBEDDING_HASH, ROW_HASH, *sorted(self._plan.links)],
+            with_payload=self._looked_up,
             with_vectors=False,
         )
         return {str(record.id): record.payload or {} for record in records}

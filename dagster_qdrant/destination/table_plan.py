@@ -10,6 +10,7 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
+    get_dedup_sort_tuple,
     get_first_column_name_with_prop,
     get_nested_tables,
     is_nested_table,
@@ -47,6 +48,8 @@ class TablePlan:
         embed: The columns whose text is embedded.
         embed_variants: For each of them the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
+        dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
+            "desc" (the highest). None: the last row.
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
         root_id: The column with the root row's id, in nested tables of a merge.
@@ -66,6 +69,7 @@ class TablePlan:
     embed: tuple[str, ...]
     embed_variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
+    dedup_sort: tuple[str, str] | None
     row_id: str
     load_id: str
     root_id: str | None
@@ -90,7 +94,7 @@ class TablePlan:
             indexes[self.row_id] = "keyword"
         if self.root_id:
             indexes[self.root_id] = "keyword"
-        if self.hard_delete and self.is_linked:
+        if self.hard_delete and self.keeps_deleted:
             indexes[DELETED] = "bool"
         return indexes
 
@@ -98,9 +102,33 @@ class TablePlan:
     def marks_unchanged(self) -> bool:
         """Whether rows that a load found unchanged get its id, since others go when it is done.
 
-        These are former rows of replaced tables, and nested rows that their root no longer has.
+        These are former rows of replaced tables, and nested rows that their root no longer has. Or
+        since of two rows of a load that which comes later need not be the one that counts.
         """
-        return self.write_disposition == "replace" or self.is_linked
+        return self.write_disposition == "replace" or self.is_linked or self.dedup_sort is not None
+
+    @property
+    def keeps_deleted(self) -> bool:
+        """Whether a deleted row's point stays, marked, until the load is complete.
+
+        Nested rows are found by it, or a row of the same key that comes later and does not count.
+        """
+        return self.is_linked or self.dedup_sort is not None
+
+    def counts_less(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether of two rows of a key, the latter earlier in the load, the former is passed over.
+
+        A row without a value to sort by counts less than one with a value.
+        """
+        if self.dedup_sort is None:
+            return False
+        column, order = self.dedup_sort
+        value, best = row.get(column), other.get(column)
+        if value is None or best is None:
+            return best is not None
+        if type(value) is not type(best):
+            value, best = str(value), str(best)
+        return bool(value > best if order == "asc" else value < best)
 
     def point_id(self, identity: Any, occurrence: int = 0) -> str:
         """The id of the point of a row.
@@ -164,6 +192,7 @@ class TablePlan:
                 if disposition == "merge"
                 else None
             ),
+            dedup_sort=get_dedup_sort_tuple(table) if disposition == "merge" else None,
             row_id=row_id,
             load_id=load_id,
             root_id=get_first_column_name_with_prop(table, "root_key"),

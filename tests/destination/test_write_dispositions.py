@@ -212,3 +212,52 @@ def test_rows_that_a_load_outdates_are_counted(load: Load, qdrant_target: Target
     pipeline = load(films(rows[:1], write_disposition="replace"))
     counts = load_reports.take(pipeline.last_trace.last_load_info.loads_ids[0])
     assert (counts["films"].outdated, counts["films__tags"].outdated) == (2, 4)
+
+
+def versions(rows, order, **columns):
+    return films(
+        rows,
+        write_disposition="merge",
+        primary_key="id",
+        columns={"version": {"dedup_sort": order, "data_type": "bigint"}, **columns},
+    )
+
+
+@pytest.mark.parametrize(("order", "winner"), [("desc", 9), ("asc", 1)])
+def test_a_dedup_sort_column_says_which_row_of_a_key_counts(
+    load: Load, qdrant_target: Target, dataset, monkeypatch, order, winner
+):
+    from dagster_qdrant.destination import load_job
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
+    rows = [{"id": 1, "title": f"version {n}", "version": n} for n in (5, 9, 1, 7, 3)]
+    rows.append({"id": 1, "title": "no version"})
+    load(versions(rows, order))
+    [row] = qdrant_target.rows(f"{dataset}_films")
+    assert row == {"id": 1, "title": f"version {winner}", "version": winner}
+    # Of two loads the later one counts, whatever it brings.
+    load(versions([{"id": 1, "title": "later", "version": 4}], order))
+    [row] = qdrant_target.rows(f"{dataset}_films")
+    assert row["title"] == "later"
+
+
+def test_a_row_that_does_not_count_does_not_bring_back_one_that_is_deleted(
+    load: Load, qdrant_target: Target, dataset, monkeypatch
+):
+    from dagster_qdrant.destination import load_job
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
+    load(versions([{"id": 1, "title": "a film", "version": 1}], "desc", **gone))
+    rows = [
+        {"id": 1, "title": "a film", "version": 3, "gone": True},
+        {"id": 1, "title": "a film", "version": 2},
+    ]
+    load(versions(rows, "desc", **gone))
+    assert qdrant_target.rows(f"{dataset}_films") == []
+
+
+def test_a_dedup_sort_column_beside_nested_tables_is_refused(load: Load):
+    rows = [{"id": 1, "title": "a film", "version": 1, "tags": ["a"]}]
+    with pytest.raises(PipelineStepFailed, match="nested tables and a `dedup_sort` column"):
+        load(versions(rows, "desc"))
