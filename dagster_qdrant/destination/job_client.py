@@ -271,6 +271,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         generations = Generations(self.collections)
         rebuilt = [plan for plan in plans if self._is_rebuilt(plan, generations)]
         targets = {plan.collection: generations.next(plan.collection) for plan in rebuilt}
+        for plan in rebuilt:  # what an attempt left that was made for yet another model goes
+            begun = self.collections.describe(targets[plan.collection])
+            if begun is not None and is_outdated(plan, begun, self.config.embedding):
+                self.collections.drop(targets[plan.collection])
         if targets:
             destination_state()[_TARGETS] = targets
             commit_load_package_state()
@@ -301,11 +305,14 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
         """The job for one file; a restored one runs again and changes nothing that is done."""
-        if load_id not in leases and (appended := self._appended_tables(load_id)):
-            leases[load_id] = LoadLease(
-                load_id, self._pipeline_name, appended, self.config.abandoned_after
+        if load_id not in leases:
+            leases[load_id] = LoadLease.of(
+                load_id,
+                self._pipeline_name,
+                self._appended_tables(load_id),
+                self.config.abandoned_after,
             )
-        return QdrantLoadJob(file_path, self._plan(table), self.config, leases.get(load_id))
+        return QdrantLoadJob(file_path, self._plan(table), self.config, leases[load_id])
 
     def complete_load(self, load_id: str) -> None:
         """Remove what the load outdates, then write down that it is complete.

@@ -60,6 +60,13 @@ class LoadLease:
         self._beats = itertools.count(1)
         self._lost = False
 
+    @classmethod
+    def of(
+        cls, load_id: str, pipeline_name: str, tables: list[str], abandoned_after: float
+    ) -> LoadLease | None:
+        """The lease of a load, or None if it appends to no table and needs none."""
+        return cls(load_id, pipeline_name, tables, abandoned_after) if tables else None
+
     def _begin(self, dlt_tables: DltTables) -> None:
         """Write the load down before its first row, and see which others are not complete."""
         with self._guard:
@@ -136,5 +143,6 @@ class LoadLease:
         return dead
 
 
-# The leases of this process. dlt makes a new job client for each step of a load.
-leases: dict[str, LoadLease] = {}
+# The leases of this process, None for loads that append to no table. dlt makes a new job client for
+# each step of a load.
+leases: dict[str, LoadLease | None] = {}

@@ -224,6 +224,20 @@ def test_until_all_is_embedded_again_the_former_vectors_can_be_searched(
     assert embedded == [6, 2, 2]
 
 
+def test_what_an_attempt_with_yet_another_model_left_is_not_in_the_way(
+    loaded, films_now, monkeypatch, other_model, qdrant_target, dataset
+):
+    loaded(FILMS, "merge")
+    with monkeypatch.context() as patched:
+        patched.setattr(PointWriter, "_upsert", fail_after(PointWriter._upsert, 2))
+        with pytest.raises(PipelineStepFailed, match="an interruption"):
+            loaded(LATER, "merge", upload_batch_size=2, **other_model)
+    loaded(LATER, "merge", embed=["title", "id"])
+    assert films_now()[0] == list(range(8))
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
+    assert {tuple(point.vector) for point in points} == {("fast-all-minilm-l6-v2",)}
+
+
 def test_a_load_into_the_collection_meanwhile_is_not_lost(
     loaded, films_now, monkeypatch, other_model
 ):
