@@ -25,8 +25,10 @@ dev: install  ## Open Dagster's pages with the example, on http://localhost:3000
 	@mkdir -p example_project/data/dagster && touch example_project/data/dagster/dagster.yaml
 	DAGSTER_HOME=$(CURDIR)/example_project/data/dagster $(BIN)/dagster dev
 
+# The tests of the UI come first and alone: they share one Dagster, which works all the time.
 test: install  ## Run the tests; those of the UI are skipped without a browser.
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest -n auto --ignore tests/browser
 
 # On two kinds of Qdrant: versions matter less to how it is reached than to everything else.
 test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allows.
@@ -34,7 +36,7 @@ test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allo
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
-	TEST_TARGETS=path,rest $(VENV)-lowest/bin/python -m pytest -n auto -m "not browser"
+	TEST_TARGETS=path,rest $(VENV)-lowest/bin/python -m pytest -n auto --ignore tests/browser
 
 browser:  ## Install the browser for the tests of the UI: Debian's package.
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && \

@@ -24,20 +24,6 @@ from tests.targets import Target, targets
 Load = Callable[..., Any]
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests with a browser to one worker: they share what takes long to start."""
-    # `--dist loadgroup` is made for this, but with pytest 9.2 it does not see the groups.
-    from xdist.scheduler import LoadScopeScheduling
-
-    class BrowserTogether(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/browser/"
-            return folder if nodeid.startswith(folder) else nodeid
-
-    return BrowserTogether(config, log)
-
-
 @pytest.fixture(autouse=True)
 def _no_configuration_from_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,8 @@
 """What a user does in Dagster's UI, done there: with a browser, a daemon and real runs."""
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import eventually
-
-pytestmark = pytest.mark.browser
 
 MINUTELY = "locations/tests.browser.definitions/schedules/each_minute"
 
