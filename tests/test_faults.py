@@ -640,7 +640,8 @@ def test_the_run_after_one_that_could_not_say_that_it_failed_finds_out(
     qdrant_target, model, server, dataset, holds
 ):
     server.fault("die", operation="upsert", collection=".*_films", after=2)
-    resource = QdrantResource(**qdrant_target.options, **model, abandoned_after=0.2)
+    options = {"abandoned_after": 0.2, "upload_batch_size": 4}
+    resource = QdrantResource(**qdrant_target.options, **model, **options)
     assert not materialize(resource, dataset, "append").success
     server.start()
     assert materialize(resource, dataset, "append").success

@@ -212,10 +212,10 @@ def test_until_all_is_embedded_again_the_former_vectors_can_be_searched(
     embedded = []
     from dagster_qdrant.embedding import TextEmbedder
 
-    original = TextEmbedder.embed
+    original = TextEmbedder.start
     monkeypatch.setattr(
         TextEmbedder,
-        "embed",
+        "start",
         lambda self, texts: embedded.append(len(texts)) or original(self, texts),
     )
     loaded(LATER, "merge", **other_model)

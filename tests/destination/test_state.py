@@ -94,7 +94,7 @@ def test_a_load_is_written_down_once_however_often_it_is_completed(load: Load, d
     with pipeline.destination_client() as client:
         tables = DltTables(client.collections, client.schema)
         for _ in range(3):
-            tables.store_load("1")
+            assert tables.complete_load("1")
         assert client.collections.count(f"{dataset}__dlt_loads") == 2
 
 
@@ -107,7 +107,7 @@ def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
     config = resource.configuration()
     with connect(config.connection) as connection:
         collections = Collections(connection, dataset, "_")
-        collections.ensure("times", indexes={"at": "datetime"})
+        collections.ensure("times", f"{dataset}_times", indexes={"at": "datetime"})
         points = [
             models.PointStruct(
                 id=number, vector={}, payload={"n": number, "at": f"2026-01-01T00:00:{at:02}Z"}
