@@ -105,7 +105,7 @@ def _parts(
         partitions = [context.partition_key]
     elif context.has_partition_key_range:
         partitions = list(context.partition_keys)
-    if dlt_source is None or isinstance(dlt_source, (DltSource, DltResource, list)):
+    if isinstance(dlt_source, (DltSource, DltResource)) or not callable(dlt_source):
         planned = plan(dlt_source)
         if len(partitions) > 1:
             _refuse_replace_of_many(planned, extract_options, len(partitions))
@@ -158,7 +158,8 @@ def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Pa
     source = plan.source.clone().with_resources(*keys)
     for selected in source.selected_resources.values():
         check_rows(selected)
-    return Part(plan, source, keys, partition)
+    # Dagster's key of several dimensions is a kind of text that JSON does not know.
+    return Part(plan, source, keys, None if partition is None else str(partition))
 
 
 def _results(
@@ -183,7 +184,7 @@ def _results(
             counts=loaded.counts,
             seconds=loaded.seconds,
             load_ids=loaded.load_ids,
-            partition=context.partition_key if context.has_partition_key else None,
+            partition=part.partition if context.has_partition_key else None,
             preview=resource.preview is not False,
             vector_map=resource.vector_map is not False,
         )

@@ -133,6 +133,22 @@ def test_dynamic_partitions_load_rows_of_their_own(materialize, by_day):
     assert by_day() == {DAYS[0]: [1, 2], DAYS[1]: [1, 2]}
 
 
+def test_the_function_gets_the_dimensions_of_the_key(materialize, qdrant_target, dataset, shop):
+    shops = dg.StaticPartitionsDefinition(["north", "south"])
+    days = dg.StaticPartitionsDefinition(DAYS)
+    partitions_def = dg.MultiPartitionsDefinition({"day": days, "shop": shops})
+    for name in ("north", "south", "north"):
+        result = materialize(
+            source=lambda key: shop.of(key.keys_by_dimension["day"]),
+            partitions_def=partitions_def,
+            partition_key=dg.MultiPartitionKey({"day": DAYS[0], "shop": name}),
+        )
+        assert result.success
+    points = qdrant_target.points(f"{dataset}_sales")
+    partitions = sorted(point.payload["_dlt_partition"] for point in points)
+    assert partitions == [f"{DAYS[0]}|north"] * 2 + [f"{DAYS[0]}|south"] * 2
+
+
 def test_a_function_of_the_partition_needs_partitions(resource, dataset, shop):
     @qdrant_assets(dlt_source=shop.of(DAYS[0]), dataset_name=dataset)
     def sales(context: dg.AssetExecutionContext, qdrant: QdrantResource):
