@@ -206,7 +206,7 @@ class CollectionChecks:
     def _count_of_load(self, table_name: str, load_id: str) -> int:
         plan = self._client.plan(table_name)
         try:
-            return self._count(plan.collection, matches({plan.load_id: load_id}))
+            return self._collections.count(plan.collection, matches({plan.load_id: load_id}))
         except QdrantNotFoundError:
             return 0
 
@@ -219,8 +219,8 @@ class CollectionChecks:
         without = self._points_have_vector(False)
         missing = self._points_have_vector(False, with_text=True)
         numbers = {
-            "points_without_vector": self._count(self._collection, without),
-            "vectors_missing": self._count(self._collection, missing),
+            "points_without_vector": self._collections.count(self._collection, without),
+            "vectors_missing": self._collections.count(self._collection, missing),
         }
         if not numbers["vectors_missing"]:
             return Finding(True, "Every row with text has its vector.", numbers)
@@ -395,11 +395,6 @@ class CollectionChecks:
             return models.Filter(must=[vector])
         no_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=EMBEDDING_HASH))
         return models.Filter(must_not=[vector, no_text] if with_text else [vector])
-
-    def _count(self, collection: str, condition: models.Filter) -> int:
-        return self._connection.request(
-            self._connection.client.count, collection, count_filter=condition, exact=True
-        ).count
 
     def _scroll(
         self,

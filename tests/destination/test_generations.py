@@ -9,7 +9,12 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 from qdrant_client import models
 
-from dagster_qdrant import QdrantResource, QdrantTransientError, qdrant_adapter
+from dagster_qdrant import (
+    QdrantConfigurationError,
+    QdrantResource,
+    QdrantTransientError,
+    qdrant_adapter,
+)
 from dagster_qdrant.destination.generations import Generations
 from dagster_qdrant.destination.load_counts import load_reports
 from dagster_qdrant.destination.point_writer import PointWriter
@@ -158,6 +163,25 @@ def test_the_same_rows_in_place_after_a_swap(loaded, films_now, qdrant_target, d
     assert loaded(LATER).embedded == 2
     assert films_now() == ([3, 4, 5, 6, 7], 5)
     assert generations(qdrant_target, dataset) == {"films@1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"replace_strategy": "fast"}, "`replace_strategy` is 'fast'; it must be 'in-place' or"),
+        ({"keep_former": True}, "Set `replace_strategy` to 'swap' too, or remove it"),
+        ({"abandoned_after": 0.0}, "`abandoned_after` is 0.0; it must be more than 0 seconds"),
+    ],
+)
+def test_an_option_that_cannot_take_effect_is_refused(options, message):
+    with pytest.raises(QdrantConfigurationError, match=message):
+        QdrantResource(location=":memory:", **options).configuration()
+
+
+def test_the_names_of_dlts_strategies_mean_the_one_that_keeps_their_promise():
+    for name, swaps in {"truncate-and-insert": False, "insert-from-staging": True}.items():
+        config = QdrantResource(location=":memory:", replace_strategy=name).configuration()
+        assert config.swaps is swaps
 
 
 # -- another model, other columns ------------------------------------------------------------------
