@@ -64,6 +64,8 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         row_id="_dlt_id",
         load_id="_dlt_load_id",
         root_id=None,
+        parent=None,
+        parent_id=None,
         links=frozenset(),
         is_linked=False,
         is_parent=False,

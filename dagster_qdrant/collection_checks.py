@@ -14,7 +14,6 @@ from dlt.common.schema.utils import get_first_column_name_with_prop, get_nested_
 from dagster_qdrant.data_version import LOAD_ID
 from dagster_qdrant.destination.collections import matches, vector_params
 from dagster_qdrant.destination.job_client import QdrantJobClient
-from dagster_qdrant.destination.load_completion import is_later
 from dagster_qdrant.destination.load_counts import LoadCounts
 from dagster_qdrant.destination.rows import Row
 from dagster_qdrant.destination.table_plan import EMBEDDING_HASH, TablePlan
@@ -212,7 +211,7 @@ class CollectionChecks:
 
     def _has_later_load(self, load_id: str | None) -> bool:
         values = self._collections.values(self._collection, self._plan.load_id)
-        return load_id is not None and any(is_later(other, load_id) for other in values)
+        return load_id is not None and any(_is_later(other, load_id) for other in values)
 
     def all_vectors_present(self, _info: models.CollectionInfo) -> Finding:
         """A point that was loaded with a text has a vector."""
@@ -420,3 +419,11 @@ class CollectionChecks:
                 )
                 records |= {record.id: record for record in page}
         return list(records.values())[:limit]
+
+
+def _is_later(load_id: str, than: str) -> bool:
+    """Whether a load began after another; dlt's load ids are the times at which they began."""
+    try:
+        return float(load_id) > float(than)
+    except ValueError:
+        return False

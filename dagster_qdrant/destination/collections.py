@@ -216,6 +216,16 @@ class Collections:
                 wait=True,
             )
 
+    def delete_payload(self, collection: str, fields: list[str], point_ids: list[Any]) -> None:
+        """Take some fields out of the payload of some points."""
+        self.connection.request(
+            self.connection.client.delete_payload,
+            collection,
+            keys=fields,
+            points=point_ids,
+            wait=True,
+        )
+
     def pages(
         self,
         collection: str,

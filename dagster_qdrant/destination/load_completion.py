@@ -13,7 +13,7 @@ from dlt.common.schema.utils import get_nested_tables, get_root_table
 
 from dagster_qdrant.destination.collections import Collections, matches
 from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
-from dagster_qdrant.destination.table_plan import DELETED, PARTITION, TablePlan
+from dagster_qdrant.destination.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
 
 _PAGE = 500
 
@@ -44,34 +44,31 @@ def remove_what_the_load_outdates(
         if chain[0].write_disposition == "replace":
             for plan in chain:
                 _delete_former_rows(plan, load_id, collections)
-        elif chain[0].write_disposition == "merge" and chain[0].keeps_deleted:
-            _delete_orphans(chain[0], chain[1:], load_id, collections)
+        elif chain[0].write_disposition == "merge":
+            if chain[0].merges_nested:
+                _delete_orphans(chain[0], chain[1:], load_id, collections)
+            if chain[0].hard_delete:
+                deleted = matches({chain[0].load_id: load_id, DELETED: True})
+                collections.delete_where(chain[0].target, deleted)
 
 
 def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
     from qdrant_client import models
 
     replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
-    # A load that began later has rows of its own in here, which are not former ones.
-    loads = collections.values(plan.target, plan.load_id, replaced)
-    stays = [load_id, *(other for other in loads if is_later(other, load_id))]
-    condition = models.FieldCondition(key=plan.load_id, match=models.MatchAny(any=stays))
-    former = models.Filter(must=replaced.must, must_not=[condition])
+    former = models.Filter(must=replaced.must, must_not=matches({plan.load_id: load_id}).must)
     _delete(plan, former, load_id, collections)
 
 
 def _delete(plan: TablePlan, outdated: Any, load_id: str, collections: Collections) -> None:
-    if count := collections.count(plan.target, outdated):
-        collections.delete_where(plan.target, outdated)
-        load_reports.add(load_id, plan.table_name, LoadCounts(outdated=count))
+    from qdrant_client import models
 
-
-def is_later(load_id: str, than: str) -> bool:
-    """Whether a load began after another; dlt's load ids are the times at which they began."""
-    try:
-        return float(load_id) > float(than)
-    except ValueError:
-        return False
+    if not (count := collections.count(plan.target, outdated)):
+        return
+    of_this_load = models.Filter(must=[outdated, matches({plan.load_id: load_id})])
+    counts = LoadCounts(outdated=count, points=-collections.count(plan.target, of_this_load))
+    collections.delete_where(plan.target, outdated)
+    load_reports.add(load_id, plan.table_name, counts)
 
 
 def _delete_orphans(
@@ -80,21 +77,44 @@ def _delete_orphans(
     """Delete nested rows that their root, which is in this load, no longer has."""
     from qdrant_client import models
 
-    of_this_load = models.FieldCondition(key=root.load_id, match=models.MatchValue(value=load_id))
-    condition = models.Filter(must=[of_this_load])
-    fields = [root.row_id, DELETED]
-    for records in collections.pages(root.target, condition, with_payload=fields, page=_PAGE):
+    of_this_load = matches({root.load_id: load_id})
+    fields = [root.row_id, DELETED, SUPERSEDED]
+    for records in collections.pages(root.target, of_this_load, with_payload=fields, page=_PAGE):
         roots = [record.payload or {} for record in records]
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
         for plan in nested:
             # A condition on no ids at all has no type, which a strict server refuses.
-            for row_ids, spared in ((gone, None), (stay, of_this_load)):
-                if plan.root_id is None or not row_ids:
-                    continue
-                theirs = models.FieldCondition(key=plan.root_id, match=models.MatchAny(any=row_ids))
-                outdated = models.Filter(must=[theirs], must_not=spared)
-                _delete(plan, outdated, load_id, collections)
-    if root.hard_delete:
-        marked = models.FieldCondition(key=DELETED, match=models.MatchValue(value=True))
-        collections.delete_where(root.target, models.Filter(must=[of_this_load, marked]))
+            for row_ids, spared in ((gone, None), (stay, of_this_load.must)):
+                if plan.root_id is not None and row_ids:
+                    theirs = matches({plan.root_id: row_ids})
+                    outdated = models.Filter(must=theirs.must, must_not=spared)
+                    _delete(plan, outdated, load_id, collections)
+        if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
+            _delete_descendants(superseded, root, nested, load_id, collections)
+            concerned = [record.id for record in records if SUPERSEDED in (record.payload or {})]
+            collections.delete_payload(root.target, [SUPERSEDED], concerned)
+
+
+def _delete_descendants(
+    row_ids: list[str],
+    parent: TablePlan,
+    nested: list[TablePlan],
+    load_id: str,
+    collections: Collections,
+) -> None:
+    """Delete the rows that hang on some rows, which need not have a root's id.
+
+    Only a merge gives them one; rows that a replace brought have none.
+    """
+    for plan in nested:
+        if plan.parent != parent.table_name or plan.parent_id is None:
+            continue
+        children = matches({plan.parent_id: row_ids})
+        if plan.is_parent:
+            for records in collections.pages(
+                plan.target, children, with_payload=[plan.row_id], page=_PAGE
+            ):
+                ids = [(record.payload or {})[plan.row_id] for record in records]
+                _delete_descendants(ids, plan, nested, load_id, collections)
+        _delete(plan, children, load_id, collections)

@@ -27,6 +27,10 @@ _PLAIN_TYPES: Mapping[str, type] = {
 }
 
 
+# Made once: `json.dumps` would make one for each value.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+
+
 def key_point_id(collection: str, values: Sequence[Any], types: Sequence[str | None]) -> str:
     """The id of a row that has a key.
 
@@ -66,4 +70,4 @@ def content_point_id(collection: str, content: Any, occurrence: int = 0) -> str:
 
 def canonical_json(value: Any) -> str:
     """JSON text that is the same for equal values and differs for different ones."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return _ENCODER.encode(value)

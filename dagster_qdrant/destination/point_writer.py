@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dagster_qdrant.client import Connection
 from dagster_qdrant.destination.rows import Row
-from dagster_qdrant.destination.table_plan import TablePlan
+from dagster_qdrant.destination.table_plan import SUPERSEDED, TablePlan
 from dagster_qdrant.errors import (
     QdrantTerminalError,
     QdrantTooLargeError,
@@ -38,6 +38,7 @@ class Window:
     upsert: list[Row] = field(default_factory=list)
     overwrite: list[Row] = field(default_factory=list)
     unchanged: list[Row] = field(default_factory=list)
+    marked: list[Row] = field(default_factory=list)
     new_points: int = 0  # that bear the load's id and did not before
 
 
@@ -56,6 +57,7 @@ class PointWriter:
         self.pending_ids: set[str] = set()
         self.seconds = 0.0
         self._guard = threading.Lock()
+        self._failed = False
 
     def __enter__(self) -> PointWriter:
         return self
@@ -66,7 +68,6 @@ class PointWriter:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        # After a failure, batches still wait that would most likely meet the same one.
         self._pool.shutdown(cancel_futures=True)
 
     def start(self, window: Window) -> None:
@@ -77,11 +78,11 @@ class PointWriter:
         for write, rows in (
             (self._upsert, window.upsert + window.tombstones),
             (self._overwrite, window.overwrite),
-            (self._mark, window.unchanged if self._plan.marks_unchanged else []),
+            (self._mark, window.marked),
             (self._delete, window.deleted),
         ):
             for batch in self._batches(rows):
-                self._running.append(self._pool.submit(self._write, write, batch))
+                self._running.append(self._pool.submit(self._try_to_write, write, batch))
 
     def finish(self) -> None:
         """Wait until all that was started is in the collection.
@@ -112,6 +113,15 @@ class PointWriter:
             size += row_size
         if batch:
             yield batch
+
+    def _try_to_write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
+        if self._failed:  # what still waits would most likely meet the same
+            return
+        try:
+            self._write(write, rows)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
         """Write a batch, in halves if it is too large or to find the row that is unfit."""
@@ -164,10 +174,10 @@ class PointWriter:
         self._update(operations)
 
     def _mark(self, rows: list[Row]) -> None:
-        """Write down that rows are in this load, and which of its rows they are."""
+        """Write down that rows are in this load, and which of its rows, and not which others."""
         from qdrant_client import models
 
-        names = (self._plan.load_id, self._plan.row_id)
+        names = (self._plan.load_id, self._plan.row_id, SUPERSEDED)
         operations: list[models.UpdateOperation] = [
             models.SetPayloadOperation(
                 set_payload=models.SetPayload(

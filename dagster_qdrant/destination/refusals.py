@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.typing import DLT_NAME_PREFIX, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
-    get_nested_tables,
     is_complete_column,
 )
 
@@ -18,12 +17,11 @@ from dagster_qdrant.destination.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding import VECTOR_NAME_PREFIX, EmbeddingError, EmbeddingOptions
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
 
+_PAGE = 1024
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
 
 
-def refuse_merge_without_key(
-    table: TTableSchema, plan: TablePlan, tables: Mapping[str, Any]
-) -> None:
+def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
     """A merge has to know which point a row belongs to, and by which rule.
 
     Raises:
@@ -44,63 +42,79 @@ def refuse_merge_without_key(
                 f"Table `{name}` sets the merge option `{option.replace('-', '_')}`, which this "
                 "destination does not have. Remove it."
             )
+    if merge_key := get_columns_names_with_prop(table, "merge_key", include_incomplete=True):
+        raise QdrantTerminalError(
+            f"Table `{name}` has the merge key {_names(tuple(merge_key))}, by which this "
+            "destination cannot merge: it replaces row by row. Merge by a `primary_key` alone, or "
+            "load the rows of a merge key as a partition, with the write disposition 'replace'."
+        )
     if not plan.key:
         raise QdrantTerminalError(
             f"Table `{name}` has the write disposition 'merge' but no key, so its rows cannot be "
             "told apart. Give the resource a `primary_key` (of one column or several), or use "
             "the write disposition 'append' or 'replace'."
         )
-    nested = len(get_nested_tables(tables, name)) > 1  # type: ignore[arg-type]
-    if nested and plan.dedup_sort:
-        raise QdrantTerminalError(
-            f"Table `{name}` has nested tables and a `dedup_sort` column, `{plan.dedup_sort[0]}`. "
-            "Which nested rows come from a row that does not count cannot be told. Yield each key "
-            "once, or keep lists in the row with `max_table_nesting=0`."
-        )
-    if nested and not get_columns_names_with_prop(table, "primary_key"):
+    if plan.is_parent and not get_columns_names_with_prop(table, "primary_key"):
         raise QdrantTerminalError(
             f"Table `{name}` is merged by a `unique` column and has nested tables, whose rows dlt "
             "ties to a primary key. Give the resource a `primary_key`."
         )
 
 
-def refuse_another_key(plan: TablePlan, before: TablePlan | None, collections: Collections) -> None:
+def refuse_rows_of_another_key(
+    plan: TablePlan, before: TablePlan | None, collections: Collections
+) -> None:
     """Rows can be merged only with rows whose ids were made of the same key.
+
+    All rows are looked at, unless the table was merged by this key the last time too.
 
     Args:
         plan: The table as it is to be loaded.
-        before: As it was loaded last, if it was.
+        before: As it was loaded last, if that is known.
         collections: The dataset's collections.
 
     Raises:
-        QdrantTerminalError: If former rows would be there twice.
+        QdrantTerminalError: If a former row would not be found, and be there twice.
     """
     if plan.write_disposition != "merge" or plan.nested or not collections.exists(plan.collection):
+        return
+    goes_on = before and (before.write_disposition, before.key) == ("merge", plan.key)
+    if goes_on and not (len(plan.key) > 1 and _is_of_dlt(plan, collections)):
+        return
+    row = _row_of_another_key(plan, collections)
+    if row is None:
         return
     if before and before.write_disposition == "append":
         was = "was loaded with the write disposition 'append'"
     elif before and before.key != plan.key:
         was = f"was loaded with {f'the key {_names(before.key)}' if before.key else 'no key'}"
-    elif len(plan.key) > 1 and _is_of_dlt(plan, collections):
-        was = "was loaded by dlt's own destination, whose ids for several columns are not unique,"
     else:
-        return
-    if collections.count(plan.collection):
-        raise QdrantTerminalError(
-            f"Table `{plan.table_name}` {was} and is now merged by {_names(plan.key)}. Its former "
-            "rows would not be found by that key and be there twice. Load all rows once with the "
-            "write disposition 'replace' and that key, or have dlt drop the former ones with "
-            "`refresh='drop_resources'`; from then on it can be merged. (In a script, "
-            "`pipeline.drop_pending_packages()` comes first.)"
-        )
+        was = f"holds rows that were loaded in another way, say {str(row)[:200]},"
+    raise QdrantTerminalError(
+        f"Table `{plan.table_name}` {was} and is now merged by {_names(plan.key)}. Its former "
+        "rows would not be found by that key and be there twice. Load all rows once with the "
+        "write disposition 'replace' and that key, or have dlt drop the former ones with "
+        "`refresh='drop_resources'`; from then on it can be merged. (In a script, "
+        "`pipeline.drop_pending_packages()` comes first.)"
+    )
+
+
+def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, Any] | None:
+    """A row whose point has not the id that follows from its key, if there is one."""
+    fields = list(plan.key)
+    for records in collections.pages(plan.collection, with_payload=fields, page=_PAGE):
+        for record in records:
+            payload = record.payload or {}
+            key = [payload.get(name) for name in plan.key]
+            if None in key or plan.point_id(key) != str(record.id):
+                row = collections.payload(plan.collection, record.id)
+                return {name: row[name] for name in row if not name.startswith(DLT_NAME_PREFIX)}
+    return None
 
 
 def _is_of_dlt(plan: TablePlan, collections: Collections) -> bool:
-    """Whether dlt's own destination wrote the points of a collection."""
-    client = collections.connection.client
-    points, _ = collections.connection.request(
-        client.scroll, plan.collection, limit=1, with_payload=[ROW_HASH]
-    )
+    """Whether dlt's own destination, whose ids for several columns differ, wrote the points."""
+    points = next(collections.pages(plan.collection, with_payload=[ROW_HASH], page=1), [])
     return any(ROW_HASH not in (point.payload or {}) for point in points)
 
 

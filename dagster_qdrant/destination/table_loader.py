@@ -15,7 +15,13 @@ from dagster_qdrant.destination.configuration import QdrantDestinationConfigurat
 from dagster_qdrant.destination.load_counts import LoadCounts
 from dagster_qdrant.destination.point_writer import PointWriter, Window
 from dagster_qdrant.destination.rows import Row
-from dagster_qdrant.destination.table_plan import DELETED, EMBEDDING_HASH, ROW_HASH, TablePlan
+from dagster_qdrant.destination.table_plan import (
+    DELETED,
+    EMBEDDING_HASH,
+    ROW_HASH,
+    SUPERSEDED,
+    TablePlan,
+)
 from dagster_qdrant.embedding import EmbeddingError, TextsInModel, load_embedder
 from dagster_qdrant.errors import QdrantTerminalError
 
@@ -70,8 +76,11 @@ class TableLoader:
             former = collections.describe(plan.former)
             if former and config.embedding.vector_name in vector_params(former):
                 self._sources.append(plan.former)
-        sorted_by = plan.dedup_sort[:1] if plan.dedup_sort else ()
-        self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links), *sorted_by]
+        self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links)]
+        if plan.dedup_sort:
+            self._looked_up.append(plan.dedup_sort[0])
+        if plan.merges_nested:
+            self._looked_up.append(SUPERSEDED)
         # How often a content came that more than one row has.
         self._occurrences: dict[str, int] = {}
         # The vectors that were made last, which may not be in the collection yet.
@@ -123,20 +132,23 @@ class TableLoader:
 
     def _resolve(self, rows: list[Row]) -> Window:
         """Decide for each row what has to be done, with one look at what is there."""
-        window = Window()
+        window, plan = Window(), self._plan
         existing = self._look_up([row.point_id for row in rows])
-        if self._plan.write_disposition == "replace":
+        if plan.write_disposition == "replace":
             existing |= self._tell_twins_apart(rows, existing)
         for row in rows:
-            before = window.rows.get(row.point_id)
-            if before is None or not self._plan.counts_less(row.payload, before.payload):
-                window.rows[row.point_id] = row
+            self._choose(row, window)
         for row in window.rows.values():
             known = existing.get(row.point_id, {})
-            is_new = known.get(self._plan.load_id) != self._load_id
-            if not is_new and self._plan.counts_less(row.payload, known):
+            is_new = known.get(plan.load_id) != self._load_id
+            if not is_new and plan.counts_less(row.payload, known):
+                if superseded := plan.superseded(known, [row.payload]):
+                    row.payload = {SUPERSEDED: superseded}
+                    window.marked.append(row)
                 continue
-            if self._plan.hard_delete and _is_deleted(row.payload.get(self._plan.hard_delete)):
+            if superseded := plan.superseded(row.payload, [known]):
+                row.payload[SUPERSEDED] = superseded
+            if plan.hard_delete and _is_deleted(row.payload.get(plan.hard_delete)):
                 window.new_points -= not is_new
                 self._delete(row, window)
                 continue
@@ -148,17 +160,31 @@ class TableLoader:
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
                 window.unchanged.append(row)
-                is_new = is_new and self._plan.marks_unchanged
+                marks = plan.marks_unchanged or plan.place(row.payload) > 0
+                window.marked += [row] * marks
+                is_new = is_new and marks
             else:
                 window.overwrite.append(row)
             window.new_points += is_new
         return window
 
+    def _choose(self, row: Row, window: Window) -> None:
+        """Take a row into a window, unless one of the same key counts that is there already."""
+        other = window.rows.setdefault(row.point_id, row)
+        if other is row:
+            return
+        if self._plan.counts_less(row.payload, other.payload):
+            row, other = other, row
+        if superseded := self._plan.superseded(row.payload, [other.payload]):
+            row.payload[SUPERSEDED] = superseded
+        window.rows[row.point_id] = row
+
     def _delete(self, row: Row, window: Window) -> None:
-        if not self._plan.keeps_deleted:
+        plan = self._plan
+        if not (plan.keeps_deleted or plan.place(row.payload)):
             window.deleted.append(row)
             return
-        kept = {self._plan.row_id, self._plan.load_id, *(self._plan.dedup_sort or ())}
+        kept = {plan.row_id, plan.load_id, SUPERSEDED, *(plan.dedup_sort or ())}
         row.payload = {name: value for name, value in row.payload.items() if name in kept}
         row.payload[DELETED] = True
         row.text = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,15 @@ EMBEDDING_HASH = "_dlt_embedding_hash"
 ROW_HASH = "_dlt_row_hash"
 # Marks a point whose row was deleted by the load under way, and which goes when that is complete.
 DELETED = "_dlt_deleted"
+# dlt's ids of former rows of a key, whose nested rows go when the load under way is complete.
+SUPERSEDED = "_dlt_superseded"
 # The partition that a row of a replaced table belongs to.
 PARTITION = "_dlt_partition"
-OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED, PARTITION})
+OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED, SUPERSEDED, PARTITION})
+
+# In dlt's id of a row whose key came before in the load, what stands before the number of rows
+# that came before it. No other id of dlt's has this character.
+PLACE_MARK = "#"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class TablePlan:
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
         root_id: The column with the root row's id, in nested tables of a merge.
+        parent: The table whose rows' lists these rows come from, in nested tables.
+        parent_id: The column with the parent row's id, in nested tables.
         links: Columns that dlt makes anew for each load and that say nothing of the content.
         is_linked: Whether rows of other tables refer to these rows, or these rows to others.
         is_parent: Whether rows of other tables refer to these rows.
@@ -73,6 +81,8 @@ class TablePlan:
     row_id: str
     load_id: str
     root_id: str | None
+    parent: str | None
+    parent_id: str | None
     links: frozenset[str]
     is_linked: bool
     is_parent: bool
@@ -92,11 +102,17 @@ class TablePlan:
             indexes[PARTITION] = "keyword"
         if self.is_parent:
             indexes[self.row_id] = "keyword"
-        if self.root_id:
-            indexes[self.root_id] = "keyword"
-        if self.hard_delete and self.keeps_deleted:
+        if self.nested and self.write_disposition == "merge":
+            # What came by a replace has no root's id.
+            indexes |= {name: "keyword" for name in (self.root_id, self.parent_id) if name}
+        if self.hard_delete:
             indexes[DELETED] = "bool"
         return indexes
+
+    @property
+    def merges_nested(self) -> bool:
+        """Whether a row that is merged brings nested rows, which replace those of its key."""
+        return self.write_disposition == "merge" and self.is_parent and not self.nested
 
     @property
     def marks_unchanged(self) -> bool:
@@ -116,19 +132,37 @@ class TablePlan:
         return self.is_linked or self.dedup_sort is not None
 
     def counts_less(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Whether of two rows of a key, the latter earlier in the load, the former is passed over.
+        """Whether of two rows of a key, the latter met earlier, the former is passed over.
 
-        A row without a value to sort by counts less than one with a value.
+        A row without a value to sort by counts less than one with a value. Of rows with the same
+        value, and where there is nothing to sort by, the one that came later counts.
         """
-        if self.dedup_sort is None:
-            return False
-        column, order = self.dedup_sort
-        value, best = row.get(column), other.get(column)
-        if value is None or best is None:
-            return best is not None
-        if type(value) is not type(best):
-            value, best = str(value), str(best)
-        return bool(value > best if order == "asc" else value < best)
+        if self.dedup_sort is not None:
+            column, order = self.dedup_sort
+            value, best = row.get(column), other.get(column)
+            if (value is None) is not (best is None):
+                return value is None
+            if type(value) is not type(best):
+                value, best = str(value), str(best)
+            if value is not None and best is not None and value != best:
+                return bool(value > best if order == "asc" else value < best)
+        return self.place(row) < self.place(other)
+
+    def place(self, row: Mapping[str, Any]) -> int:
+        """How many rows came before one whose key is repeated; 0 for the first of a key."""
+        _, _, place = str(row.get(self.row_id)).partition(PLACE_MARK)
+        return int(place) if place.isdecimal() else 0
+
+    def superseded(self, row: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
+        """The ids that dlt gave to other rows of a key, by which their nested rows are found."""
+        if not self.merges_nested:
+            return []
+        ids = {
+            row_id
+            for other in (row, *others)
+            for row_id in (other.get(self.row_id), *other.get(SUPERSEDED, ()))
+        }
+        return sorted(ids - {row.get(self.row_id), None})
 
     def point_id(self, identity: Any, occurrence: int = 0) -> str:
         """The id of the point of a row.
@@ -196,6 +230,8 @@ class TablePlan:
             row_id=row_id,
             load_id=load_id,
             root_id=get_first_column_name_with_prop(table, "root_key"),
+            parent=table.get("parent"),
+            parent_id=get_first_column_name_with_prop(table, "parent_key"),
             links=frozenset(links | {row_id, load_id}),
             is_linked=nested or is_parent,
             is_parent=is_parent,

@@ -12,7 +12,8 @@ from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from dagster_qdrant import QdrantResource, qdrant_adapter
+from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from dagster_qdrant.destination.table_loader import TableLoader
 from tests.conftest import Load
 from tests.targets import Target, memory, rest
 
@@ -171,6 +172,68 @@ def test_a_merged_table_that_was_appended_to_is_not_merged_again(load: Load, hol
     with refused("was loaded with the write disposition 'append'"):
         load(films([HER], "merge"))
     holds(MOON, HER)
+
+
+def test_rows_that_were_appended_are_not_merged_after_a_replace_that_failed(
+    load: Load, holds, qdrant_target, monkeypatch
+):
+    load(films([MOON, HER], "append"))
+    monkeypatch.setattr(TableLoader, "load", _fails)
+    with pytest.raises(PipelineStepFailed):
+        load(films([ALIEN], "replace"), machine="another")
+    monkeypatch.undo()
+    with refused("`films` holds rows that were loaded in another way, say {.*`id`"):
+        load(films([HER], "merge"), machine="yet another")
+    holds(MOON, HER)
+
+
+def _fails(*_: Any) -> None:
+    raise QdrantTerminalError("A load that fails.")
+
+
+def test_rows_that_another_pipeline_appended_are_not_merged(load: Load, holds):
+    load(films([MOON], "append"), name="another", machine="another")
+    with refused("`films` holds rows that were loaded in another way, say {'id': 1, 'title'"):
+        load(films([HER], "merge"))
+    holds(MOON)
+
+
+def test_rows_that_another_pipeline_merged_are_merged(load: Load, holds):
+    load(films([MOON, HER]), name="another", machine="another")
+    load(films([{**HER, "year": 2013}, ALIEN]))
+    holds(MOON, {**HER, "year": 2013}, ALIEN)
+
+
+def test_rows_that_share_a_key_after_a_replace_are_not_merged(load: Load, holds):
+    load(films([MOON, {**HER, "id": 1}], "replace"))
+    with refused("`films` holds rows that were loaded in another way"):
+        load(films([MOON]), machine="another")
+    holds(MOON, {**HER, "id": 1})
+
+
+def test_rows_of_partitions_are_not_merged(load: Load, holds, resource, dataset):
+    pipeline = dlt.pipeline(
+        "films", destination=resource.destination(partition="2009"), dataset_name=dataset
+    )
+    pipeline.run(films([MOON], "replace"))
+    with refused("`films` holds rows that were loaded in another way"):
+        load(films([MOON]), machine="another")
+    holds(MOON)
+
+
+def test_nested_rows_of_a_replace_go_when_a_merge_brings_others(load: Load, holds):
+    tagged = [{**MOON, "tags": ["a", "b"]}, {**HER, "tags": ["c"]}, {**ALIEN, "tags": ["d"]}]
+    load(films(tagged, "replace"))
+    load(films([{**MOON, "tags": ["new"]}, HER]))
+    holds({"value": "new"}, {"value": "d"}, table="films__tags")
+
+
+def test_nested_rows_go_with_a_key_that_came_as_another_type(load: Load, holds):
+    """dlt makes one key of 1 and "1", and two ids for their rows."""
+    load(films([{**MOON, "tags": ["a", "b"]}]))
+    load(films([{**MOON, "id": "1", "tags": ["new"]}]))
+    holds(MOON)
+    holds({"value": "new"}, table="films__tags")
 
 
 def test_a_table_that_never_had_a_row_may_be_merged_at_once(load: Load, holds):
@@ -425,7 +488,7 @@ def test_rows_that_dlts_destination_merged_by_several_columns_are_not_doubled(
 ):
     key = ["id", "title"]
     written_by_dlt(qdrant_target, dataset, films([MOON, HER], key=key), [MOON, HER])
-    with refused("`films` was loaded by dlt's own destination.*`id`, `title`.*'replace'"):
+    with refused("`films` holds rows that were loaded in another way.*`id`, `title`.*'replace'"):
         load(films([HER], key=key), machine="new")
     holds(MOON, HER)
     load(films([MOON, HER], "replace", key=key), machine="newer")

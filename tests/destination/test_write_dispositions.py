@@ -1,11 +1,20 @@
 """What append, merge and replace leave in a collection."""
 
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
 import dlt
 import pytest
+from dlt.common.storages import FileStorage
 from dlt.pipeline.exceptions import PipelineStepFailed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from dagster_qdrant import qdrant_adapter
+from dagster_qdrant import QdrantResource, qdrant_adapter
 from dagster_qdrant.destination.load_counts import load_reports
+from dagster_qdrant.destination.table_plan import PLACE_MARK, SUPERSEDED
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -257,7 +266,197 @@ def test_a_row_that_does_not_count_does_not_bring_back_one_that_is_deleted(
     assert qdrant_target.rows(f"{dataset}_films") == []
 
 
-def test_a_dedup_sort_column_beside_nested_tables_is_refused(load: Load):
-    rows = [{"id": 1, "title": "a film", "version": 1, "tags": ["a"]}]
-    with pytest.raises(PipelineStepFailed, match="nested tables and a `dedup_sort` column"):
-        load(versions(rows, "desc"))
+REPEATED = [
+    {"id": 1, "title": "v5", "version": 5, "tags": ["a", "b", "c"], "cast": [{"roles": ["x"]}]},
+    {"id": 2, "title": "other", "version": 1, "tags": ["other"]},
+    {"id": 1, "title": "v9", "version": 9, "tags": ["d"], "cast": [{"roles": ["y", "z"]}]},
+    {"id": 1, "title": "v1", "version": 1, "tags": []},
+]
+
+
+def nested_values(target: Target, collection: str) -> list[Any]:
+    return sorted(row["value"] for row in target.rows(collection))
+
+
+@pytest.mark.parametrize("window", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("order", "title", "tags", "roles"),
+    [
+        (None, "v1", ["other"], []),
+        ("desc", "v9", ["d", "other"], ["y", "z"]),
+        ("asc", "v1", ["other"], []),
+    ],
+)
+def test_of_a_key_that_comes_twice_only_the_row_that_counts_has_nested_rows(
+    load: Load, qdrant_target: Target, dataset, monkeypatch, order, title, tags, roles, window
+):
+    from dagster_qdrant.destination import load_job
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", window)
+    sort = {"version": {"dedup_sort": order, "data_type": "bigint"}} if order else {}
+    once = [{**REPEATED[0], "tags": ["once"], "title": "once"}, REPEATED[1]]
+
+    def load_and_see(rows: Any) -> tuple[Any, Any, Any]:
+        load(films(rows, write_disposition="merge", primary_key="id", columns=sort))
+        [film] = [row for row in qdrant_target.rows(f"{dataset}_films") if row["id"] == 1]
+        of = f"{dataset}_films__"
+        roles = qdrant_target.rows(f"{of}cast__roles")
+        parents = len(qdrant_target.rows(f"{of}cast"))
+        assert parents == (1 if roles else 0)
+        return film["title"], nested_values(qdrant_target, f"{of}tags"), len(roles)
+
+    for _ in range(2):
+        assert load_and_see(REPEATED) == (title, tags, len(roles))
+    assert load_and_see(once) == ("once", ["once", "other"], 1)
+    assert load_and_see(REPEATED) == (title, tags, len(roles))
+    for point in qdrant_target.points(f"{dataset}_films"):
+        assert SUPERSEDED not in point.payload
+
+
+def test_the_same_rows_again_change_nothing_though_their_keys_come_twice(load: Load):
+    load(films(REPEATED[:3], write_disposition="merge", primary_key="id"))
+    pipeline = load(films(REPEATED[:3], write_disposition="merge", primary_key="id"))
+    counts = load_reports.take(pipeline.last_trace.last_load_info.loads_ids[0])["films"]
+    assert (counts.embedded, counts.reused) == (0, 2)
+
+
+@pytest.mark.parametrize("rows", [[("new", False), ("old", False)], [("x", True), ("old", False)]])
+def test_the_newest_row_of_a_key_counts_in_whatever_order_files_are_loaded(
+    load: Load, qdrant_target: Target, dataset, monkeypatch, rows
+):
+    """dlt lists the files of a table by their random names."""
+    from dlt.load import load as dlt_load
+
+    monkeypatch.setenv("DATA_WRITER__FILE_MAX_ITEMS", "1")
+    monkeypatch.setenv("DATA_WRITER__BUFFER_MAX_ITEMS", "1")
+    seen: set[str] = set()
+    original = dlt_load.filter_new_jobs
+
+    def is_older(name: str) -> bool:
+        [path] = Path.cwd().rglob(f"new_jobs/{Path(name).name}")
+        with FileStorage.open_zipsafe_ro(str(path)) as lines:
+            return PLACE_MARK not in lines.read()
+
+    def oldest_last(names, *others):
+        seen.update(name for name in names if Path(name).name.startswith("films."))
+        return original(sorted(names, key=is_older), *others)
+
+    monkeypatch.setattr(dlt_load, "filter_new_jobs", oldest_last)
+    gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
+    for _ in range(2):
+        data = [{"id": 1, "title": title, "gone": gone or None} for title, gone in reversed(rows)]
+        load(films(data, write_disposition="merge", primary_key="id", columns=gone))
+        titles = [row["title"] for row in qdrant_target.rows(f"{dataset}_films")]
+        assert titles == ([] if rows[0][1] else ["new"])
+    assert len(seen) == 4
+
+
+def test_rows_of_a_merge_that_is_appended_this_once_are_all_kept(
+    load: Load, qdrant_target: Target, dataset
+):
+    """Ids that tell rows of a key apart in a merge must not do so between two appends."""
+    for _ in range(2):
+        data = films(REPEATED[:3], write_disposition="merge", primary_key="id")
+        load(data, write_disposition="append")
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 1, 1, 1, 2, 2]
+    assert len(qdrant_target.rows(f"{dataset}_films__tags")) == 10
+
+
+# -- against a model ------------------------------------------------------------------------------
+
+SOME_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.integers(0, 3),
+            "title": st.sampled_from(["red", "green", "blue"]),
+            "version": st.sampled_from([None, 1, 2]),
+            "gone": st.sampled_from([None, None, None, True]),
+            "tags": st.lists(st.sampled_from("ab"), max_size=2),
+            "cast": st.lists(
+                st.fixed_dictionaries({"roles": st.lists(st.sampled_from("xy"), max_size=2)}),
+                max_size=2,
+            ),
+        }
+    ),
+    max_size=6,
+)
+SOME_LOADS = st.lists(
+    st.tuples(st.sampled_from(["merge", "merge", "replace"]), SOME_ROWS), min_size=2, max_size=4
+)
+
+
+def after(table: dict[int, Any], disposition: str, rows: list[Any], order: str | None) -> Any:
+    """What a load leaves of a table, as simply as it can be said."""
+    if disposition == "replace":
+        return {row["id"]: row for row in rows}
+    winners: dict[int, Any] = {}
+    for row in rows:
+        other = winners.setdefault(row["id"], row)
+        values = (row["version"], other["version"])
+        counts = True
+        if order and None in values:
+            counts = values[0] is not None or values[1] is None
+        elif order:
+            counts = values[0] >= values[1] if order == "desc" else values[0] <= values[1]
+        winners[row["id"]] = row if counts else other
+    merged = table | winners
+    return {key: row for key, row in merged.items() if key not in winners or not row["gone"]}
+
+
+@given(loads=SOME_LOADS, order=st.sampled_from([None, "desc", "asc"]), window=st.integers(1, 4))
+@settings(
+    max_examples=int(os.environ.get("EXAMPLES", "12")),
+    deadline=None,
+    derandomize="EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+def test_any_loads_leave_what_a_simple_model_says(
+    model, tmp_path_factory, monkeypatch, loads, order, window
+):
+    from dagster_qdrant.destination import load_job
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", window)
+    target = Target("memory", {"location": f":memory:{uuid.uuid4().hex}"})
+    pipeline = dlt.pipeline(
+        "films",
+        destination=QdrantResource(**target.options, **model).destination(),
+        dataset_name="d",
+        pipelines_dir=str(tmp_path_factory.mktemp("pipelines")),
+    )
+    columns = {
+        "version": {"data_type": "bigint", **({"dedup_sort": order} if order else {})},
+        "gone": {"data_type": "bool", "hard_delete": True},
+        "title": {"data_type": "text"},
+    }
+    table: dict[int, Any] = {}
+    for disposition, given_rows in loads:
+        rows = given_rows
+        if disposition == "replace":
+            rows = [{**row, "gone": None} for row in {row["id"]: row for row in rows}.values()]
+        hints = {"write_disposition": disposition, "primary_key": "id", "columns": columns}
+        pipeline.run(films(rows, **hints))
+        table = after(table, disposition, rows, order)
+        expected = {
+            "films": [
+                {k: v for k, v in row.items() if v is not None and k not in ("tags", "cast")}
+                for row in table.values()
+            ],
+            "films__tags": [{"value": tag} for row in table.values() for tag in row["tags"]],
+            "films__cast": [{} for row in table.values() for _ in row["cast"]],
+            "films__cast__roles": [
+                {"value": role}
+                for row in table.values()
+                for member in row["cast"]
+                for role in member["roles"]
+            ],
+        }
+        there = target.collections()
+        for name, wanted in expected.items():
+            found = target.rows(f"d_{name}") if f"d_{name}" in there else []
+            assert sorted(map(str, map(sorted_items, found))) == sorted(
+                map(str, map(sorted_items, wanted))
+            ), name
+
+
+def sorted_items(row: dict[str, Any]) -> list[Any]:
+    return sorted(row.items())
