@@ -66,7 +66,8 @@ def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) 
 
 @pytest.fixture
 def resource(qdrant_target: Target, model: dict[str, Any]) -> QdrantResource:
-    return QdrantResource(**qdrant_target.options, **model)
+    # Loads that fail in a test are not resumed, and need not be waited for for long.
+    return QdrantResource(**qdrant_target.options, **model, abandoned_after=1.0)
 
 
 @pytest.fixture

@@ -13,19 +13,25 @@ from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
 from dagster_qdrant.client import Connection
 
 FORMER = [{"id": n, "title": f"film {n}", "tags": ["old", f"tag {n}"]} for n in range(8)]
-# Some rows as they were, some with another text or other nested rows, some new, some gone.
+# Some rows as they were, some with another text or other nested rows, some new, some gone, one that
+# comes twice, and one that a merge deletes.
 LATTER = [
     *FORMER[:2],
     *({**row, "title": f"{row['title']} again", "tags": ["new"]} for row in FORMER[2:5]),
     *({"id": n, "title": f"film {n}", "tags": []} for n in range(8, 11)),
+    {**FORMER[3], "title": "film 3 once more", "tags": ["newest"]},
+    {**FORMER[6], "gone": True},
 ]
 
 
 @dlt.source(name="cinema")
 def cinema(disposition: str, rows: list[dict[str, Any]], events: int) -> Any:
     """A table of some disposition with nested rows, and one that appends what is new in it."""
+    disposition = "replace" if disposition == "swap" else disposition
 
-    @dlt.resource(name="films", write_disposition=disposition, primary_key="id")
+    columns: Any = {"gone": {"hard_delete": True, "data_type": "bool"}}
+
+    @dlt.resource(name="films", write_disposition=disposition, primary_key="id", columns=columns)
     def films() -> Iterator[Any]:
         yield from rows
 
@@ -41,7 +47,7 @@ class Machine:
     """Where a load runs, and how.
 
     Args:
-        options: Of the `QdrantResource`.
+        options: Of the `QdrantResource`, with those of the strategy.
         dataset: The dataset.
         pipelines: dlt's working folder; None: a run of Dagster's, which has one of its own.
     """

@@ -22,6 +22,7 @@ from dagster_qdrant import (
     qdrant_assets,
 )
 from dagster_qdrant.errors import QdrantError
+from dagster_qdrant.row_check import check_rows
 from tests.conftest import Load
 from tests.qdrant_server import ServerProcess
 from tests.targets import Target
@@ -234,7 +235,7 @@ def test_a_load_that_a_dead_server_ended_is_finished_by_the_next_run(
     holds(ROWS)
 
 
-@with_options(upload_max_retries=1)
+@with_options(upload_max_retries=1, abandoned_after=1)
 @pytest.mark.parametrize(
     ("qdrant_target", "disposition"),
     [("grpc", "merge"), ("rest", "replace")],
@@ -579,6 +580,15 @@ def test_a_strict_server_lets_every_step_through(strict_server, dataset, model, 
     assert ids("merged") == [1, 2, 9]
     assert [r["value"] for r in qdrant_target.rows(f"{dataset}_merged__tags")].count("b") == 1
 
+    for disposition, rows in (
+        ("replace", [{"id": n, "tags": ["a", "b"]} for n in range(2)]),
+        ("merge", [{"id": 0}]),  # nothing of the nested table
+        ("merge", [{"id": 1, "tags": ["c"]}, {"id": 1, "tags": ["d"]}]),
+    ):
+        merged = {"name": "turned", "write_disposition": disposition, "primary_key": "id"}
+        load(check_rows(dlt.resource(rows, **merged)), "one")
+    assert qdrant_target.rows(f"{dataset}_turned__tags") == [{"value": "d"}]
+
     for first in (0, 10):
         load(films([{"id": n, "title": "a film"} for n in (first, 10)], "replace"), "one")
     assert ids("films") == [10, 10]
@@ -667,10 +677,9 @@ def test_what_a_run_embedded_before_it_failed_is_not_embedded_again(
 def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     resource, qdrant_target, model, dataset, tmp_path, load, monkeypatch
 ):
-    from dagster_qdrant.destination import load_leases
+    from dagster_qdrant.destination.load_leases import LoadLease
     from dagster_qdrant.destination.table_loader import TableLoader
 
-    monkeypatch.setattr(load_leases, "_HEARTBEAT", 0.1)
     original = TableLoader._take_vectors
 
     def slow(self: TableLoader, embedding: Any) -> None:
@@ -678,18 +687,24 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
         if "slow" not in marks and self._plan.table_name == "films":
             marks.append("slow")
             impatient = QdrantResource(**qdrant_target.options, **model, abandoned_after=0.01)
-            monkeypatch.setattr(load_leases, "_HEARTBEAT", 100)  # nobody shows a sign of life
-            thread = threading.Thread(
-                target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": more}
-            )
-            thread.start()
-            thread.join()
+            with monkeypatch.context() as patched:  # nobody shows a sign of life
+                patched.setattr(LoadLease, "_beat", lambda *_: None)
+                thread = threading.Thread(
+                    target=materialize, args=[impatient, dataset, "append"], kwargs={"rows": more}
+                )
+                thread.start()
+                thread.join()
+            time.sleep(1)  # it wakes up
 
     more = [{"id": 100 + number, "title": "more"} for number in range(3)]
     marks: list[str] = []
     monkeypatch.setattr(TableLoader, "_take_vectors", slow)
-    assert not materialize(resource, dataset, "append", retries=0).success
+    result = materialize(resource, dataset, "append", retries=0)
     monkeypatch.undo()
+    [event] = result.filter_events(lambda event: event.is_step_failure)
+    said = event.event_specific_data.user_failure_data.description
+    assert "gave no sign of life for a while, so another run took it for dead" in said
+    assert "Run it again" in said
     assert materialize(resource, dataset, "append").success
     found = [row["id"] for row in qdrant_target.rows(f"{dataset}_films")]
     assert sorted(found) == [*range(20), 100, 101, 102]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,6 +15,7 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
 from dagster_qdrant.destination.collections import Collections, IndexType, matches
+from dagster_qdrant.destination.load_claims import Claim
 from dagster_qdrant.destination.point_ids import content_point_id
 from dagster_qdrant.destination.state_merge import merge_states
 from dagster_qdrant.errors import QdrantNotFoundError
@@ -31,19 +32,23 @@ class LoadStatus(IntEnum):
 
 @dataclass(frozen=True)
 class LoadRecord:
-    """What is written down of a load that appends, from its beginning.
+    """What is written down of a load, from its beginning.
 
     Args:
         load_id: The load.
+        pipeline_name: Its pipeline.
         status: How far it is.
         heartbeat: Rises while it runs.
         tables: The tables that it appends to.
+        claims: What it has, or waits to have, for itself.
     """
 
     load_id: str
+    pipeline_name: str
     status: LoadStatus
-    heartbeat: int
-    tables: tuple[str, ...]
+    heartbeat: int = 0
+    tables: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 class DltTables:
@@ -62,6 +67,11 @@ class DltTables:
         self._loads = collections.name(schema.loads_table_name)
         self._states = collections.name(schema.state_table_name)
 
+    @property
+    def load_id_field(self) -> str:
+        """The payload field with the id of a row's load."""
+        return self._field(C_DLT_LOAD_ID)
+
     def indexes(self, table_name: str) -> dict[str, IndexType]:
         """The payload fields of a table that the queries below filter or sort by."""
         field = self._field
@@ -73,7 +83,6 @@ class DltTables:
             },
             self._schema.loads_table_name: {
                 field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
-                field("pipeline_name"): "keyword",
                 field("status"): "integer",
             },
             self._schema.state_table_name: {
@@ -217,41 +226,45 @@ class DltTables:
         self._collections.delete_where(self._versions, condition)
 
     def load_record(self, load_id: str) -> LoadRecord | None:
-        """What is written down of a load."""
-        records = self._load_records(matches({self._field(C_DLT_LOADS_TABLE_LOAD_ID): load_id}))
-        return records[0] if records else None
+        """What is written down of a load of the schema."""
+        point_id = content_point_id(self._loads, self._load_key(load_id))
+        payload = self._collections.payload(self._loads, point_id)
+        return self._load_record(payload) if payload else None
 
-    def unfinished_loads(self, pipeline_name: str) -> list[LoadRecord]:
-        """The loads of a pipeline that run, or that ended without being complete."""
+    def unfinished_loads(self) -> list[LoadRecord]:
+        """The loads that run, and those that ended without being complete."""
         unfinished = [int(LoadStatus.RUNNING), int(LoadStatus.FAILED)]
-        condition = {self._field("pipeline_name"): pipeline_name, self._field("status"): unfinished}
-        return self._load_records(matches(condition))
-
-    def _load_records(self, condition: Any) -> list[LoadRecord]:
-        connection, field = self._collections.connection, self._field
-        points, _ = connection.request(
-            connection.client.scroll, self._loads, scroll_filter=condition, limit=1000
+        pages = self._collections.pages(
+            self._loads, matches({self._field("status"): unfinished}), with_payload=True, page=1000
         )
-        payloads = [point.payload or {} for point in points]
-        return [
-            LoadRecord(
-                load_id=payload[field(C_DLT_LOADS_TABLE_LOAD_ID)],
-                status=LoadStatus(payload[field("status")]),
-                heartbeat=payload.get(field("heartbeat"), 0),
-                tables=tuple(payload.get(field("tables"), ())),
-            )
-            for payload in payloads
-        ]
+        return [self._load_record(point.payload or {}) for points in pages for point in points]
 
-    def begin_load(self, load_id: str, pipeline_name: str, tables: list[str]) -> None:
-        """Write down that a load begins to append to some tables."""
+    def _load_record(self, payload: Mapping[str, Any]) -> LoadRecord:
+        field = self._field
+        return LoadRecord(
+            load_id=payload[field(C_DLT_LOADS_TABLE_LOAD_ID)],
+            pipeline_name=payload.get(field("pipeline_name"), ""),
+            status=LoadStatus(payload[field("status")]),
+            heartbeat=payload.get(field("heartbeat"), 0),
+            tables=tuple(payload.get(field("tables"), ())),
+            claims=Claim.read(payload.get(field("claims"), ())),
+        )
+
+    def begin_load(self, load: LoadRecord) -> None:
+        """Write down that a load begins."""
         field = self._field
         begun = {
-            field("pipeline_name"): pipeline_name,
-            field("heartbeat"): 0,
-            field("tables"): tables,
+            field("pipeline_name"): load.pipeline_name,
+            field("heartbeat"): load.heartbeat,
+            field("tables"): list(load.tables),
+            field("claims"): [claim.to_payload() for claim in load.claims],
         }
-        self._store_load(load_id, LoadStatus.RUNNING, begun)
+        self._store_load(load.load_id, load.status, begun)
+
+    def claim(self, load_id: str, claims: Iterable[Claim]) -> None:
+        """Write down what a load that runs claims."""
+        payload = [claim.to_payload() for claim in claims]
+        self.change_load(load_id, LoadStatus.RUNNING, claims=payload)
 
     def change_load(self, load_id: str, before: LoadStatus, **changes: Any) -> None:
         """Change what is written down of a load, if its status is still the one it was before."""
@@ -288,7 +301,10 @@ class DltTables:
             field("inserted_at"): _now(),
             field("schema_version_hash"): self._schema.version_hash,
         }
-        self._write(self._loads, [self._schema.name, load_id], row | more)
+        self._write(self._loads, self._load_key(load_id), row | more)
+
+    def _load_key(self, load_id: str) -> list[str]:
+        return [self._schema.name, load_id]
 
     def _load_where(self, load_id: Any, status: LoadStatus) -> Any:
         field = self._field

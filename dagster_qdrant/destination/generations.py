@@ -47,9 +47,17 @@ class Generations:
         """Whether a name leads to a collection."""
         return self._aliases().get(name) == collection
 
-    def recover(self, name: str) -> None:
-        """Finish a change that a load died in, if a name leads nowhere because of it."""
-        complete = [other for other in self._all(name) if self._about(other).get(_COMPLETE)]
+    def is_to_be_recovered(self, name: str) -> bool:
+        """Whether a name leads nowhere because a load died while it changed that."""
+        return bool(self._complete(name))
+
+    def recover(self, name: str) -> bool:
+        """Finish a change that a load died in, if a name leads nowhere because of it.
+
+        Returns:
+            Whether the name leads somewhere now.
+        """
+        complete = self._complete(name)
         if complete:
             newest = max(complete, key=lambda other: _number(name, other))
             self._request(
@@ -57,6 +65,7 @@ class Generations:
                 change_aliases_operations=[_lead(name, newest)],
             )
             logger.warning("`%s` leads to `%s` now; a load died before it did that.", name, newest)
+        return bool(complete)
 
     def switch(self, targets: Mapping[str, str], keep_former: bool) -> None:
         """Let names lead to the collections that were built for them. May be done again.
@@ -109,6 +118,9 @@ class Generations:
     def _all(self, name: str) -> list[str]:
         response = self._request(self._client.get_collections)
         return [entry.name for entry in response.collections if _number(name, entry.name)]
+
+    def _complete(self, name: str) -> list[str]:
+        return [other for other in self._all(name) if self._about(other).get(_COMPLETE)]
 
     def _about(self, collection: str) -> dict[str, Any]:
         info = self._collections.describe(collection)

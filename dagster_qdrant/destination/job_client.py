@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, cast
 
@@ -21,29 +20,34 @@ from dlt.common.destination.client import (
 from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.json import json
 from dlt.common.schema import Schema, TSchemaTables
-from dlt.common.schema.typing import C_DLT_LOAD_ID, TTableSchema
+from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import (
     LoadPackageStateInjectableContext,
-    commit_load_package_state,
-    destination_state,
     load_package_state,
 )
 
 from dagster_qdrant.client import Connection, connect
-from dagster_qdrant.destination.collections import Collections, IndexType, matches
+from dagster_qdrant.destination.collections import Collections, IndexType
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadStatus
 from dagster_qdrant.destination.generations import Generations
+from dagster_qdrant.destination.load_claims import Claim
 from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.load_job import QdrantLoadJob
-from dagster_qdrant.destination.load_leases import LoadLease, LoadTakenBackError, leases
-from dagster_qdrant.destination.rebuild import embed_again, is_outdated, refuse_change
+from dagster_qdrant.destination.load_leases import (
+    LoadLease,
+    LoadTakenBackError,
+    give_up,
+    leases,
+    remove_stragglers,
+)
+from dagster_qdrant.destination.load_targets import LoadTargets, load_targets
 from dagster_qdrant.destination.refusals import (
-    refuse_another_key,
     refuse_merge_without_key,
+    refuse_rows_of_another_key,
     refuse_rows_without_partition,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
@@ -54,11 +58,6 @@ from dagster_qdrant.destination.table_plan import TablePlan
 from dagster_qdrant.embedding import preload_embedder
 
 logger = logging.getLogger(__name__)
-
-# Under this key the state of a load package says which collections the load builds.
-_TARGETS = "qdrant_targets"
-# And here how many rows of each load those had that are embedded again.
-_REBUILT = "qdrant_rebuilt"
 
 
 class QdrantJobClient(JobClientBase, WithStateSync):
@@ -128,22 +127,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
-        target = self._targets().get(collection)
+        target = load_targets().get(collection)
         return TablePlan.of(table, self.schema, collection, target, self.config.partition)
 
-    def _targets(self) -> dict[str, str]:
-        """The collections that this load builds, by the names that they are going to have."""
-        try:
-            state = destination_state()
-        except CurrentLoadPackageStateNotAvailable:  # nothing is loaded at the moment
-            return {}
-        targets: dict[str, str] = state.get(_TARGETS, {})
-        return targets
-
     def _plans_before(self) -> dict[str, TablePlan]:
-        """How tables were loaded last, if the schema is another one now."""
+        """How tables were loaded last, as far as this schema knows."""
         stored = self.dlt_tables.newest_schema(self.schema.name)
-        if stored is None or stored.version_hash == self.schema.stored_version_hash:
+        if stored is None:
             return {}
         schema = Schema.from_stored_schema(json.loads(stored.schema))
         return {
@@ -209,21 +199,20 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        self.ensure_collection(self.plan(self.schema.version_table_name))
+        for table_name in (self.schema.version_table_name, self.schema.loads_table_name):
+            self.ensure_collection(self.plan(table_name))
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         before = self._plans_before()
-        package = load_package_state()["state"]
-        emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
-        emptied_names = {table["name"] for table in emptied}
+        emptied = _emptied_tables()
         for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
-            refuse_merge_without_key(hints, plan, self.schema.tables)
-            if plan.table_name not in emptied_names:
-                refuse_another_key(plan, before.get(plan.table_name), self.collections)
+            refuse_merge_without_key(hints, plan)
+            if plan.table_name not in emptied:
+                refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
@@ -231,6 +220,8 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)
+        with self._lease(load_package_state()["load_id"]).alive(self.dlt_tables):
+            pass  # Now that it is the load's turn, dlt drops what it is told to refresh.
         return tables
 
     def update_stored_schema(
@@ -242,52 +233,36 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         tables = set(only_tables or self.schema.tables)
-        rebuilt = self._choose_targets(tables - set(self.schema.dlt_table_names()))
-        for table_name in sorted(tables | {plan.table_name for plan in rebuilt}):
-            plan = self.plan(table_name)
-            self.ensure_collection(plan)
-            refuse_rows_without_partition(plan, self.collections)
-        load_id = Container()[LoadPackageStateInjectableContext].load_id
-        for plan in rebuilt:
-            # A replace brings all rows that there shall be, unless it is one of a partition.
-            if plan.write_disposition != "replace" or plan.partition is not None:
-                rows_by_load = embed_again(self.collections, plan, self.config, load_id)
-                destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
-                commit_load_package_state()
+        try:
+            load_id = load_package_state()["load_id"]
+        except CurrentLoadPackageStateNotAvailable:  # the schema alone is brought up to date
+            self._ensure_collections(tables)
+        else:
+            with self._lease(load_id).alive(self.dlt_tables):
+                self._prepare_collections(tables, load_id)
         # Also a former version, if it holds again: the newest one says how rows were loaded last.
         newest = self.dlt_tables.newest_schema(self.schema.name)
         if newest is None or newest.version_hash != self.schema.stored_version_hash:
             self.dlt_tables.store_schema()
         return update
 
-    def _choose_targets(self, table_names: set[str]) -> list[TablePlan]:
-        """Decide which tables get a new collection, and write it down in the load package."""
-        roots = {str(get_root_table(self.schema.tables, name)["name"]) for name in table_names}
-        plans = [
-            self.plan(str(table["name"]))
-            for root in sorted(roots)
-            for table in get_nested_tables(self.schema.tables, root)
-        ]
-        generations = Generations(self.collections)
-        rebuilt = [plan for plan in plans if self._is_rebuilt(plan, generations)]
-        targets = {plan.collection: generations.next(plan.collection) for plan in rebuilt}
-        for plan in rebuilt:  # what an attempt left that was made for yet another model goes
-            begun = self.collections.describe(targets[plan.collection])
-            if begun is not None and is_outdated(plan, begun, self.config.embedding):
-                self.collections.drop(targets[plan.collection])
-        if targets:
-            destination_state()[_TARGETS] = targets
-            commit_load_package_state()
-        return [replace(plan, target=targets[plan.collection]) for plan in rebuilt]
+    def _prepare_collections(self, tables: set[str], load_id: str) -> None:
+        targets = LoadTargets(self.collections, self.config)
+        data_tables = sorted(tables - set(self.schema.dlt_table_names()))
+        chains = [self._chain(self.plan(name)) for name in data_tables]
+        plans = {plan.table_name: plan for chain in chains for plan in chain}
+        rebuilt = targets.choose(plans.values())
+        # Also those that get no row: what the load outdates is looked for in them.
+        others = plans.keys() - tables
+        there = {name for name in others if self.collections.exists(plans[name].collection)}
+        self._ensure_collections(tables | there | {plan.table_name for plan in rebuilt})
+        targets.build(rebuilt, load_id)
 
-    def _is_rebuilt(self, plan: TablePlan, generations: Generations) -> bool:
-        info = self.collections.describe(plan.collection)
-        if info is None:
-            generations.recover(plan.collection)
-            info = self.collections.describe(plan.collection)
-        if plan.write_disposition == "replace" and self.config.swaps:
-            return True
-        return info is not None and is_outdated(plan, info, self.config.embedding)
+    def _ensure_collections(self, tables: set[str]) -> None:
+        for table_name in sorted(tables):
+            plan = self.plan(table_name)
+            self.ensure_collection(plan)
+            refuse_rows_without_partition(plan, self.collections)
 
     def ensure_collection(self, plan: TablePlan) -> None:
         """See that the collection which a table is loaded into is there, with its indexes."""
@@ -305,13 +280,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
         """The job for one file; a restored one runs again and changes nothing that is done."""
-        if load_id not in leases:
-            leases[load_id] = LoadLease.of(
-                load_id,
-                self._pipeline_name,
-                self._appended_tables(load_id),
-                self.config.abandoned_after,
-            )
+        if load_id not in leases:  # dlt resumes the load, and enters the client later
+            with self:
+                self._lease(load_id)
         return QdrantLoadJob(file_path, self._plan(table), self.config, leases[load_id])
 
     def complete_load(self, load_id: str) -> None:
@@ -321,26 +292,29 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             LoadTakenBackError: If another run of the pipeline took the load for dead.
             QdrantTransientError: If a collection changed while it was embedded again.
         """
-        dlt_tables = self.dlt_tables
-        lease = leases.get(load_id)
-        with lease.alive(dlt_tables) if lease else contextlib.nullcontext():
-            if self._is_whole(load_id):
-                remove_what_the_load_outdates(
-                    load_id,
-                    self._loaded_tables(load_id),
-                    self.schema,
-                    self.collections,
-                    self.plan,
-                )
-                self._switch_to_targets()
-            for dead in lease.dead_loads(dlt_tables) if lease else ():
-                self._take_back(dead)
+        dlt_tables, lease = self.dlt_tables, self._lease(load_id)
+        with lease.alive(dlt_tables):
+            if not lease.is_complete:
+                self._complete(load_id, lease, dlt_tables)
+        self._end_lease(load_id)
+
+    def _complete(self, load_id: str, lease: LoadLease, dlt_tables: DltTables) -> None:
+        collections = self.collections
+        if self._is_whole(load_id):
+            remove_what_the_load_outdates(
+                load_id, self._loaded_tables(load_id), self.schema, collections, self.plan
+            )
+            LoadTargets(collections, self.config).switch(dlt_tables.load_id_field)
+        lease.take_back_dead_loads(dlt_tables, collections)
         if (base := base_states.pop(load_id, None)) is not None:
+            # Read and written by one load of the pipeline at a time.
+            lease.claim(Claim(self.schema.state_table_name, self._pipeline_name), dlt_tables)
             dlt_tables.merge_state(self._pipeline_name, load_id, base)
-        if not dlt_tables.complete_load(load_id):
+        try:
+            lease.complete(dlt_tables)
+        except LoadTakenBackError:
             self.remove_stragglers(load_id)
-            raise LoadTakenBackError(load_id, self._pipeline_name)
-        leases.pop(load_id, None)
+            raise
 
     def _is_whole(self, load_id: str) -> bool:
         """Whether all files were loaded. dlt can be told to go on where one failed."""
@@ -354,45 +328,51 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             )
         return not failed
 
-    def _switch_to_targets(self) -> None:
-        targets = self._targets()
-        generations = Generations(self.collections)
-        field = self.schema.naming.normalize_identifier(C_DLT_LOAD_ID)
-        for collection, rows_by_load in destination_state().get(_REBUILT, {}).items():
-            if not generations.leads_to(collection, targets[collection]):
-                refuse_change(self.collections, collection, field, rows_by_load)
-        if targets:
-            generations.switch(targets, self.config.keep_former)
-
     def give_up_load(self, load_id: str) -> None:
-        """Write down that a load will never be resumed, so that the next one need not wait for it.
-
-        What it appended stays until then: the next load uses the vectors, and takes the rows back.
-        """
-        leases.pop(load_id, None)
-        failed = int(LoadStatus.FAILED)
-        self.dlt_tables.change_load(load_id, LoadStatus.RUNNING, status=failed)
+        """Write down that a load will never be resumed, so that others need not wait for it."""
+        self._end_lease(load_id)
+        if (record := self.dlt_tables.load_record(load_id)) is not None:
+            give_up(record, self.dlt_tables)
         self.remove_stragglers(load_id)
 
     def remove_stragglers(self, load_id: str) -> None:
-        """Remove what a load wrote after it was taken back and before it noticed."""
-        record = self.dlt_tables.load_record(load_id)
-        if record is not None and record.status is LoadStatus.TAKEN_BACK:
-            self._remove_appended(record)
+        """Remove what a load appended after it was taken back and before it noticed."""
+        remove_stragglers(load_id, self.dlt_tables, self.collections)
 
-    def _take_back(self, dead: LoadRecord) -> None:
-        logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
-        dlt_tables = self.dlt_tables
-        # In this order it can be done again from any point, and the load, if it lives after all,
-        # notices before it counts as complete.
-        dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
-        self._remove_appended(dead)
-        dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
+    def _lease(self, load_id: str) -> LoadLease:
+        """The lease of a load; made once a process, from what the load is going to do."""
+        if load_id not in leases:
+            data_tables = self._loaded_tables(load_id) - set(self.schema.dlt_table_names())
+            plans = [self.plan(name) for name in sorted(data_tables)]
+            load = LoadRecord(
+                load_id,
+                self._pipeline_name,
+                LoadStatus.RUNNING,
+                tables=tuple(p.table_name for p in plans if p.write_disposition == "append"),
+                claims=tuple(self._claims(plans)),
+            )
+            leases[load_id] = LoadLease(
+                load, self.config.abandoned_after, lambda: connect(self.config.connection)
+            )
+        return leases[load_id]
 
-    def _remove_appended(self, load: LoadRecord) -> None:
-        rows = matches({self.schema.naming.normalize_identifier(C_DLT_LOAD_ID): load.load_id})
-        for table_name in load.tables:
-            self.collections.delete_where(self.collections.name(table_name), rows)
+    def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
+        targets, emptied = LoadTargets(self.collections, self.config), _emptied_tables()
+        chains = {chain[0].table_name: chain for plan in plans if (chain := self._chain(plan))}
+        for root, chain in chains.items():
+            is_made_anew = root in emptied or any(map(targets.is_made_anew, chain))
+            yield Claim.of(chain[0], is_made_anew=is_made_anew)
+        yield from map(Claim, sorted(emptied - set(chains)))
+
+    def _end_lease(self, load_id: str) -> None:
+        if (lease := leases.pop(load_id, None)) is not None:
+            lease.release()
+
+    def _chain(self, plan: TablePlan) -> list[TablePlan]:
+        """The plans of a table's root and of all tables nested in that."""
+        root = str(get_root_table(self.schema.tables, plan.table_name)["name"])
+        tables = get_nested_tables(self.schema.tables, root)
+        return [self.plan(str(table["name"])) for table in tables]
 
     @property
     def _pipeline_name(self) -> str:
@@ -402,14 +382,6 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         package = Container()[LoadPackageStateInjectableContext].storage
         jobs = package.get_load_package_jobs(load_id)
         return {job.table_name for in_state in jobs.values() for job in in_state}
-
-    def _appended_tables(self, load_id: str) -> list[str]:
-        tables = self._loaded_tables(load_id) - set(self.schema.dlt_table_names())
-        return sorted(
-            table_name
-            for table_name in tables
-            if self.prepare_load_table(table_name)["write_disposition"] == "append"
-        )
 
     # State
 
@@ -432,3 +404,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         return self.dlt_tables.newest_state(pipeline_name)
+
+
+def _emptied_tables() -> set[str]:
+    """The tables that the load under way drops or empties before it loads: dlt's `refresh`."""
+    package = load_package_state()["state"]
+    emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
+    return {str(table["name"]) for table in emptied}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ class QdrantLoadJob(RunnableLoadJob):
         file_path: The file.
         plan: How its rows become points.
         config: The destination's options.
-        lease: The load's lease, if it appends to some table.
+        lease: The load's lease.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class QdrantLoadJob(RunnableLoadJob):
         file_path: str,
         plan: TablePlan,
         config: QdrantDestinationConfiguration,
-        lease: LoadLease | None = None,
+        lease: LoadLease,
     ) -> None:
         super().__init__(file_path)
         self._plan = plan
@@ -61,9 +60,8 @@ class QdrantLoadJob(RunnableLoadJob):
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""
         job_client: QdrantJobClient = self._job_client  # type: ignore[assignment]
-        lease = self._lease
         try:
-            with lease.alive(job_client.dlt_tables) if lease else nullcontext():
+            with self._lease.alive(job_client.dlt_tables):
                 self._load(job_client.collections)
         except LoadTakenBackError:
             job_client.remove_stragglers(self._load_id)
@@ -100,7 +98,7 @@ class QdrantLoadJob(RunnableLoadJob):
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                if self._lease and not rows:
+                if not rows:
                     self._lease.refuse_if_lost()
                 rows.append(self._row(json.loads(line), number, len(line)))
                 size += len(line)

@@ -1,6 +1,7 @@
 """Collections that are built beside the one that is read: swaps, other models, other columns."""
 
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def loaded(qdrant_target: Target, model: dict[str, Any], dataset: str, tmp_path:
     def load(
         rows: Any, disposition: str = "replace", *, embed: Any = "title", name="films", **options
     ):
+        # Loads that fail here are not resumed, and need not be waited for for long.
+        options = {"abandoned_after": 1.0, **options}
         resource = QdrantResource(**qdrant_target.options | model | options)
         pipeline = dlt.pipeline(
             "films",
@@ -262,8 +265,8 @@ def test_what_an_attempt_with_yet_another_model_left_is_not_in_the_way(
     assert {tuple(point.vector) for point in points} == {("fast-all-minilm-l6-v2",)}
 
 
-def test_a_load_into_the_collection_meanwhile_is_not_lost(
-    loaded, films_now, monkeypatch, other_model
+def test_what_another_program_writes_into_the_collection_meanwhile_is_not_lost(
+    loaded, films_now, monkeypatch, other_model, resource, dataset
 ):
     loaded(FILMS, "merge")
     switch = Generations.switch
@@ -273,7 +276,10 @@ def test_a_load_into_the_collection_meanwhile_is_not_lost(
 
     def loads_meanwhile(self, name, collection):
         monkeypatch.undo()
-        loaded([{"id": 99, "title": "meanwhile"}], "merge")
+        payload = {"id": 99, "title": "meanwhile", "_dlt_load_id": "1700000000.5"}
+        with resource.get_client() as client:
+            point = models.PointStruct(id=str(uuid.UUID(int=99)), vector={}, payload=payload)
+            client.upsert(f"{dataset}_films", points=[point], wait=True)
         return False
 
     monkeypatch.setattr(Generations, "leads_to", loads_meanwhile)

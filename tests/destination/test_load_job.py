@@ -150,25 +150,6 @@ def test_rows_that_did_not_change_count_as_unchanged(load: Load, disposition):
     assert (again.unchanged, again.payload_only, again.written) == (3, 0, 0)
 
 
-def test_two_replaces_at_once_lose_no_row(load: Load, qdrant_target: Target, dataset, monkeypatch):
-    """The one that began first completes last, over rows that the other has written."""
-    from dagster_qdrant.destination.job_client import QdrantJobClient
-
-    complete = QdrantJobClient.complete_load
-    nested = []
-
-    def the_other_load_comes_between(client, load_id):
-        if not nested:
-            nested.append(load_id)
-            load(films(disposition="replace"), name="other", machine="other")
-        complete(client, load_id)
-
-    load(films(disposition="replace"))
-    monkeypatch.setattr(QdrantJobClient, "complete_load", the_other_load_comes_between)
-    load(films([{"id": 9, "title": "Solaris"}], disposition="replace"))
-    assert {row["id"] for row in qdrant_target.rows(f"{dataset}_films")} >= {1, 2, 3}
-
-
 def test_loads_larger_than_a_window_are_loaded_whole(
     load: Load, qdrant_target, dataset, monkeypatch
 ):
