@@ -71,7 +71,10 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="Folder for qdrant-client's local mode, which needs no server."
     )
     api_key: Optional[str] = Field(
-        default=None, repr=False, description="Key of the server. Give it as EnvVar."
+        default=None,
+        repr=False,
+        description="Key of the server. Give it as EnvVar.",
+        json_schema_extra={"dagster__is_secret": True},  # masked in the UI, were it a literal
     )
     host: Optional[str] = Field(
         default=None, description="Name of the server, in place of `location`."
@@ -97,8 +100,8 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
     )
     abandoned_after: Optional[float] = Field(
         default=None,
-        description="Seconds without a sign of life after which another load that appends counts "
-        "as dead, and its rows are taken back. Default: 20.",
+        description="Seconds without a sign of life after which another load counts as dead: it "
+        "is not waited for, and what it appended is taken back. Default: 20.",
     )
     replace_strategy: Optional[str] = Field(
         default=None,
@@ -172,7 +175,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         if self.api_key and not isinstance(self.api_key, EnvVar):
             warnings.warn(
                 "QdrantResource(api_key=...) is a literal: Dagster stores it with the code "
-                "location and shows it in the UI. Use api_key=EnvVar('QDRANT_API_KEY').",
+                "location. Use api_key=EnvVar('QDRANT_API_KEY').",
                 UserWarning,
                 stacklevel=2,
             )

@@ -1,12 +1,14 @@
 """Secrets show nowhere and go nowhere else, and local files are their owner's only."""
 
+import asyncio
 import importlib
 import logging
 import os
 import pickle
+import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -209,43 +211,83 @@ def test_a_key_shows_in_no_object_that_holds_it(of, monkeypatch):
         assert_hidden(repr(connection) + repr(vars(connection)) + str(connection.client))
 
 
-def test_a_code_location_knows_the_name_of_a_keys_variable_only(monkeypatch, tmp_path):
-    monkeypatch.setenv("QDRANT_KEY", KEY)
-    (tmp_path / "located.py").write_text(
-        "import dagster as dg, dlt\n"
-        "from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter\n"
-        "films = qdrant_adapter(dlt.resource([{'title': 'Moon'}], name='films'), embed='title')\n"
-        "defs = dg.Definitions(\n"
-        "    assets=[build_qdrant_assets(dlt_source=films, dataset_name='movies')],\n"
-        "    resources={'qdrant': QdrantResource(\n"
-        "        location='https://qdrant.example', api_key=dg.EnvVar('QDRANT_KEY'))},\n"
-        ")\n"
-    )
+@pytest.fixture
+def code_location(monkeypatch, tmp_path) -> Iterator[Callable[[str], Path]]:
+    """Writes a module whose `QdrantResource` has a key."""
+
+    def code_location(api_key: str) -> Path:
+        file = tmp_path / "located.py"
+        file.write_text(
+            "import dagster as dg, dlt\n"
+            "from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter\n"
+            "films = dlt.resource([{'title': 'Moon'}], name='films')\n"
+            "films = qdrant_adapter(films, embed='title')\n"
+            "assets = build_qdrant_assets(dlt_source=films, dataset_name='movies')\n"
+            "defs = dg.Definitions(\n"
+            "    assets=[assets],\n"
+            "    jobs=[dg.define_asset_job('load', [assets])],\n"
+            "    resources={'qdrant': QdrantResource(\n"
+            f"        location='https://qdrant.example', api_key={api_key})}},\n"
+            ")\n"
+        )
+        return file
+
     monkeypatch.syspath_prepend(str(tmp_path))
+    yield code_location
+    sys.modules.pop("located", None)
+
+
+def test_a_code_location_knows_the_name_of_a_keys_variable_only(
+    monkeypatch, tmp_path, code_location
+):
+    monkeypatch.setenv("QDRANT_KEY", KEY)
+    file = code_location("dg.EnvVar('QDRANT_KEY')")
     repository = importlib.import_module("located").defs.get_repository_def()
     snapshot = dg.serialize_value(RepositorySnap.from_def(repository))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        shown = answer_of_graphql(instance, tmp_path / "located.py")
+        shown = answer_of_graphql(instance, file)
     assert "QDRANT_KEY" in snapshot
     assert "QDRANT_KEY" in shown
     assert_hidden(snapshot + shown)
 
 
+@pytest.mark.filterwarnings("ignore:QdrantResource")
+def test_pages_of_the_ui_show_no_key_even_if_it_is_a_literal(tmp_path, code_location):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        shown = answer_of_graphql(instance, code_location(repr(KEY)))
+    assert "https://qdrant.example" in shown
+    assert "api_key" in shown
+    assert_hidden(shown)
+
+
 def answer_of_graphql(instance: dg.DagsterInstance, file: Path) -> str:
-    """What the UI asks for to show resources."""
+    """What the UI asks for to show resources, and jobs before they are launched."""
     from dagster._core.remote_origin import InProcessCodeLocationOrigin
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
     from dagster_graphql.schema import create_schema
 
-    query = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
-        allTopLevelResourceDetails { name configuredValues { key value type } } } } } }"""
+    query = """query shown($job: PipelineSelector!) {
+        repositoriesOrError { ... on RepositoryConnection { nodes { allTopLevelResourceDetails {
+            name configuredValues { key value type } configFields { name defaultValueAsJson }
+        } } } }
+        runConfigSchemaOrError(selector: $job) { ... on RunConfigSchema {
+            rootDefaultYaml
+        } }
+    }"""
     origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(file)))
-    target = InProcessWorkspaceLoadTarget(origin)
-    with WorkspaceProcessContext(instance, target) as process:
-        answer = create_schema().execute(query, context=process.create_request_context())
+    job = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": origin.location_name,
+        "pipelineName": "load",
+    }
+    with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as process:
+        context = process.create_request_context()
+        asked = create_schema().execute_async(query, context=context, variables={"job": job})
+        answer = asyncio.run(asked)
     assert not answer.errors
+    assert "rootDefaultYaml" in repr(answer.data)
     return repr(answer.data)
 
 
