@@ -89,8 +89,6 @@ def points_of_load(
     if table_name not in client.schema.tables:
         return {}
     tables = [str(table["name"]) for table in get_nested_tables(client.schema.tables, table_name)]
-    if client.plan(table_name).hard_delete:  # nested rows may go with their root as they come
-        tables = [table_name]
     return {"points_of_load": {name: counts[name].points for name in tables if name in counts}}
 
 

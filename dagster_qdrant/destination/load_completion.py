@@ -6,7 +6,7 @@ It happens after all rows of the load are in and before the load counts, and may
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_nested_tables, get_root_table
@@ -14,6 +14,9 @@ from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dagster_qdrant.destination.collections import Collections, matches
 from dagster_qdrant.destination.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
+
+if TYPE_CHECKING:
+    from qdrant_client import models
 
 _PAGE = 500
 
@@ -48,8 +51,7 @@ def remove_what_the_load_outdates(
             if chain[0].merges_nested:
                 _delete_orphans(chain[0], chain[1:], load_id, collections)
             if chain[0].hard_delete:
-                deleted = matches({chain[0].load_id: load_id, DELETED: True})
-                collections.delete_where(chain[0].target, deleted)
+                collections.delete_where(chain[0].target, _marked_as_deleted(chain[0], load_id))
 
 
 def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
@@ -78,8 +80,11 @@ def _delete_orphans(
     from qdrant_client import models
 
     of_this_load = matches({root.load_id: load_id})
+    concerned = of_this_load
+    if root.hard_delete:
+        concerned = models.Filter(should=[of_this_load, _marked_as_deleted(root, load_id)])
     fields = [root.row_id, DELETED, SUPERSEDED]
-    for records in collections.pages(root.target, of_this_load, with_payload=fields, page=_PAGE):
+    for records in collections.pages(root.target, concerned, with_payload=fields, page=_PAGE):
         roots = [record.payload or {} for record in records]
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
@@ -92,8 +97,14 @@ def _delete_orphans(
                     _delete(plan, outdated, load_id, collections)
         if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
             _delete_descendants(superseded, root, nested, load_id, collections)
-            concerned = [record.id for record in records if SUPERSEDED in (record.payload or {})]
-            collections.delete_payload(root.target, [SUPERSEDED], concerned)
+            theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
+            collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
+
+
+def _marked_as_deleted(root: TablePlan, load_id: str) -> models.Filter:
+    """Points whose rows were deleted; also by a load that died, where no other can be at work."""
+    of_a_load = {} if root.keeps_deleted else {root.load_id: load_id}
+    return matches({DELETED: True, **of_a_load})
 
 
 def _delete_descendants(

@@ -12,7 +12,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagster_qdrant import QdrantResource, qdrant_adapter
+from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
 from dagster_qdrant.destination.load_counts import load_reports
 from dagster_qdrant.destination.table_plan import PLACE_MARK, SUPERSEDED
 from tests.conftest import Load
@@ -349,6 +349,25 @@ def test_the_newest_row_of_a_key_counts_in_whatever_order_files_are_loaded(
         titles = [row["title"] for row in qdrant_target.rows(f"{dataset}_films")]
         assert titles == ([] if rows[0][1] else ["new"])
     assert len(seen) == 4
+
+
+def test_a_row_that_a_load_deleted_before_it_died_is_gone_after_the_next(
+    load: Load, qdrant_target: Target, dataset, monkeypatch
+):
+    from dagster_qdrant.destination import job_client
+
+    def dies(*_: Any) -> None:
+        raise QdrantTerminalError("the end")
+
+    gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
+    load(films([tagged(1, "a"), tagged(2, "b")], columns=gone, **MERGE))
+    with monkeypatch.context() as patched:
+        patched.setattr(job_client, "remove_what_the_load_outdates", dies)
+        with pytest.raises(PipelineStepFailed, match="the end"):
+            load(films([tagged(1, gone=True)], columns=gone, **MERGE), machine="another")
+    load(films([tagged(3, "c")], columns=gone, **MERGE))
+    assert ids(qdrant_target, f"{dataset}_films") == [2, 3]
+    assert tags(qdrant_target, dataset) == ["b", "c"]
 
 
 def test_rows_of_a_merge_that_is_appended_this_once_are_all_kept(
