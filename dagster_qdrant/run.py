@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import replace
@@ -248,18 +249,43 @@ class _DagsterLogHandler(logging.Handler):
         self._log.log(record.levelno, record.getMessage())
 
 
+class _LogLevel:
+    """Keeps this package's logger at INFO while any run of the process shows its log."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._runs = 0
+        self._before = logging.NOTSET
+
+    @contextmanager
+    def lowered(self, logger: logging.Logger) -> Iterator[None]:
+        with self._guard:
+            if self._runs == 0:
+                self._before = logger.level
+                logger.setLevel(logging.INFO)
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._runs -= 1
+                if self._runs == 0:
+                    logger.setLevel(self._before)
+
+
+_log_level = _LogLevel()
+
+
 @contextmanager
 def _logs_shown(context: Context) -> Iterator[None]:
     logger = logging.getLogger("dagster_qdrant")
-    level = logger.level
     handler = _DagsterLogHandler(context)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     try:
-        yield
+        with _log_level.lowered(logger):
+            yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """dlt sources as Dagster assets: their specs, their runs, and what a run shows."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -304,6 +305,7 @@ class TestRuns:
         with ThreadPoolExecutor(3) as pool:
             assert all(pool.map(load, range(3)))
         assert len(ids(qdrant_target, f"{dataset}_films")) == 60
+        assert logging.getLogger("dagster_qdrant").level == logging.NOTSET  # as it was
 
     def test_two_wrapped_tables_of_a_database(
         self, resource, qdrant_target: Target, dataset, tmp_path
