@@ -389,12 +389,13 @@ def test_a_full_disk_ends_the_load_at_once(load: Load, server, qdrant_target, ho
 def deleted_under_way(server: ServerProcess, qdrant_target: Target, dataset: str) -> Iterator[None]:
     """Deletes the collection as soon as something is in it."""
     upserts = {"operation": "upsert", "collection": ".*_films"}
-    server.fault("delay", **upserts, after=1, seconds=0.5, times=1)
+    server.fault("delay", **upserts, after=1, seconds=1, times=1)
 
     def delete() -> None:
-        while not any(fault["struck"] for fault in server.faults()):
-            time.sleep(0.02)
         with QdrantResource(**qdrant_target.options).get_client() as client:
+            client.get_collections()  # connects, so that there is time enough on a busy machine
+            while not any(fault["struck"] for fault in server.faults()):
+                time.sleep(0.02)
             client.delete_collection(f"{dataset}_films")
 
     thread = threading.Thread(target=delete)
