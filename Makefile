@@ -46,10 +46,11 @@ pictures: install browser  ## Make the README's pictures anew.
 	$(BIN)/python -m pytest tests/browser
 	$(BIN)/python -m tests.browser.pictures
 
-lint: install  ## Check style and types.
+lint: install  ## Check style, types, and which room imports from which.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: install  ## Put the code into the project's style.
 	$(BIN)/ruff check --fix

@@ -18,7 +18,7 @@ from benchmarks import cases
 from benchmarks.environment import dlts_python, model_path
 from benchmarks.load import MODEL
 from benchmarks.results import Comparison, show
-from dagster_qdrant.embedding import available_cores
+from dagster_qdrant.embedding.batching import available_cores
 
 CASES = ("first", "again", "local", "memory", "small", "upload", "size")
 USUAL = {*CASES} - {"size"}  # which takes a quarter of an hour

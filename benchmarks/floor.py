@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _floor(texts: list[str], model_path: str, way: str) -> float:
-    from dagster_qdrant.embedding import available_cores
+    from dagster_qdrant.embedding.batching import available_cores
 
     kind, size = way.split("-")
     cores = available_cores()
@@ -96,7 +96,8 @@ def _inputs(texts: list[str], model_path: str, size: int, names: set[str]) -> li
 
 
 def _engine(texts: list[str], model_path: str) -> float:
-    from dagster_qdrant.embedding import EmbeddingOptions, load_embedder
+    from dagster_qdrant.embedding.local import load_embedder
+    from dagster_qdrant.embedding.options import EmbeddingOptions
 
     embedder = load_embedder(EmbeddingOptions(model=MODEL, model_path=model_path))
     embedder.embed(texts[:1])

@@ -62,23 +62,23 @@ def _replace_the_model() -> None:
     """A real model would take hours, and its memory does not depend on the number of rows."""
     import numpy as np
 
-    from dagster_qdrant import embedding
+    from dagster_qdrant.embedding import local, options
 
     class Embedder:
-        def __init__(self, options: embedding.EmbeddingOptions) -> None:
-            self.options = options
+        def __init__(self, given: options.EmbeddingOptions) -> None:
+            self.options = given
 
-        def start(self, texts: Sequence[str]) -> embedding.TextsInModel:
+        def start(self, texts: Sequence[str]) -> local.TextsInModel:
             seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
             spread = seeds[:, None] * np.arange(1, VECTOR_SIZE + 1, dtype=np.uint64)
             made: Future[Any] = Future()
             made.set_result((spread % 1_000).astype(np.float32) / 1_000 + 0.001)
             jobs = [(list(range(len(texts))), made)]
-            return embedding.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
+            return local.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
 
-    options: Any = embedding.EmbeddingOptions
-    options.vector_size = property(lambda _: VECTOR_SIZE)
-    embedding.TextEmbedder = Embedder  # type: ignore[misc,assignment]
+    known: Any = options.EmbeddingOptions
+    known.vector_size = property(lambda _: VECTOR_SIZE)
+    local.TextEmbedder = Embedder  # type: ignore[misc,assignment]
 
 
 if __name__ == "__main__":

@@ -43,10 +43,11 @@ def main() -> None:
 def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -> float:
     """As a load job does it: a window at a time, waited for and checked."""
 
-    from dagster_qdrant.client import ConnectionOptions, connect
-    from dagster_qdrant.destination.point_writer import PointWriter, Window
-    from dagster_qdrant.destination.rows import Row
-    from dagster_qdrant.destination.table_plan import TablePlan
+    from dagster_qdrant.destination.tables.rows import Row
+    from dagster_qdrant.destination.tables.table_plan import TablePlan
+    from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
+    from dagster_qdrant.qdrant.connection import connect
+    from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 
     plan = TablePlan(
         table_name="products",
@@ -69,6 +70,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         links=frozenset(),
         is_linked=False,
         is_parent=False,
+        dlt_indexes={},
     )
     windows = []
     for first in range(0, len(rows), _WINDOW):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.hints import EMBED_HINT
+
 if TYPE_CHECKING:
     from dlt.extract import DltResource
-
-# dlt's own adapter writes the same hint, so resources that it wrapped load alike.
-EMBED_HINT = "x-qdrant-embed"
 
 
 def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResource:
@@ -33,7 +32,7 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
     """
     from dlt.destinations.utils import get_resource_for_adapter
 
-    from dagster_qdrant.row_check import check_rows
+    from dagster_qdrant.destination.tables.row_check import check_rows
 
     columns = [embed] if isinstance(embed, str) else embed
     if not columns or not isinstance(columns, list):

@@ -30,9 +30,10 @@ from dagster_dlt.translator import DltResourceTranslatorData
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from dagster_qdrant.adapter import qdrant_adapter
-from dagster_qdrant.assets import as_source, build_qdrant_assets
-from dagster_qdrant.checks import refuse_unknown_checks
+from dagster_qdrant.assets import build_qdrant_assets
 from dagster_qdrant.resource import QdrantResource
+from dagster_qdrant.runs.checking import refuse_unknown_checks
+from dagster_qdrant.runs.plan import as_source
 from dagster_qdrant.translator import QdrantDltTranslator
 
 if TYPE_CHECKING:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Union, overload
 
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetMaterialization,
-    ConfigurableResource,
-    EnvVar,
     MaterializeResult,
     OpExecutionContext,
 )
 from dagster_dlt.translator import DagsterDltTranslator
-from pydantic import Field
+
+from dagster_qdrant.runs.options import QdrantOptions
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
     from qdrant_client import QdrantClient, models
 
-    from dagster_qdrant.destination import qdrant
-    from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-
     Source = Union[DltSource, DltResource]
 
-_CLIENT_OPTIONS = ("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "timeout")
-# What the destination knows nothing of.
-_DAGSTER_OPTIONS = {"preview", "vector_map"}
 
-
-class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
+class QdrantResource(QdrantOptions):
     """A Qdrant server, Qdrant Cloud or a local folder, and how texts get into it.
 
     A field that is not set falls through to dlt's configuration (`[destination.qdrant]` in
@@ -63,155 +53,6 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
         ... )
     """
 
-    location: Optional[str] = Field(
-        default=None,
-        description="URL of a Qdrant server, or ':memory:' for a store within this process.",
-    )
-    path: Optional[str] = Field(
-        default=None, description="Folder for qdrant-client's local mode, which needs no server."
-    )
-    api_key: Optional[str] = Field(
-        default=None,
-        repr=False,
-        description="Key of the server. Give it as EnvVar.",
-        json_schema_extra={"dagster__is_secret": True},  # masked in the UI, were it a literal
-    )
-    host: Optional[str] = Field(
-        default=None, description="Name of the server, in place of `location`."
-    )
-    port: Optional[int] = Field(default=None, description="REST port. Default: 6333.")
-    grpc_port: Optional[int] = Field(default=None, description="gRPC port. Default: 6334.")
-    prefer_grpc: Optional[bool] = Field(
-        default=None, description="Use gRPC where the client can. Default: false."
-    )
-    https: Optional[bool] = Field(
-        default=None,
-        description="Use TLS. Default: true when an API key goes to another machine, else false.",
-    )
-    prefix: Optional[str] = Field(
-        default=None, description="Path before the API's, for a server behind a proxy."
-    )
-    timeout: Optional[int] = Field(
-        default=None, description="Seconds for one request. Default: 60."
-    )
-    lock_timeout: Optional[float] = Field(
-        default=None,
-        description="Seconds to wait for a `path` that another process uses. Default: 600.",
-    )
-    abandoned_after: Optional[float] = Field(
-        default=None,
-        description="Seconds without a sign of life after which another load counts as dead: it "
-        "is not waited for, and what it appended is taken back. Default: 20.",
-    )
-    replace_strategy: Optional[str] = Field(
-        default=None,
-        description="How a replace takes over: 'in-place' (rows one by one, former ones last) or "
-        "'swap' (a new collection, then an alias). Default: 'in-place'.",
-    )
-    keep_former: Optional[bool] = Field(
-        default=None,
-        description="Keep the collection that a swap replaced, for a rollback. Default: false.",
-    )
-    dataset_separator: Optional[str] = Field(
-        default=None, description="Stands between dataset and table in a name. Default: '_'."
-    )
-    model: Optional[str] = Field(
-        default=None,
-        description="Name of fastembed's model for texts. Default: 'BAAI/bge-small-en'.",
-    )
-    model_path: Optional[str] = Field(
-        default=None, description="Folder with the model's files, where no hub can be reached."
-    )
-    cache_dir: Optional[str] = Field(
-        default=None,
-        description="Folder to keep downloaded models in. Default: in the user's cache folder.",
-    )
-    local_files_only: Optional[bool] = Field(
-        default=None, description="Never download a model. Default: false."
-    )
-    threads: Optional[int] = Field(
-        default=None, description="Threads of onnxruntime for one batch. Default: 1."
-    )
-    providers: Optional[list[str]] = Field(
-        default=None,
-        description="onnxruntime's execution providers; fails if one of them is not there.",
-    )
-    cuda: Optional[bool] = Field(
-        default=None,
-        description="Use an Nvidia GPU, and fail without one. Default: use one if onnxruntime can.",
-    )
-    device_ids: Optional[list[int]] = Field(
-        default=None, description="The GPUs to embed on, with `cuda`. Default: the first."
-    )
-    embedding_batch_size: Optional[int] = Field(
-        default=None,
-        description="The most texts in a batch for the model. Default: 32, on a GPU 256.",
-    )
-    embedding_parallelism: Optional[int] = Field(
-        default=None,
-        description="Batches embedded at once. Default: 0, what fills the cores, or one a GPU.",
-    )
-    upload_batch_size: Optional[int] = Field(
-        default=None, description="Points in one write. Default: 64."
-    )
-    upload_parallelism: Optional[int] = Field(
-        default=None, description="Writes at once; a server only. Default: 1."
-    )
-    upload_max_retries: Optional[int] = Field(
-        default=None,
-        description="How often a request that failed in passing is tried again. Default: 3.",
-    )
-    preview: Optional[bool] = Field(
-        default=None,
-        description="Show a few rows in each materialization; Dagster stores them. Default: true.",
-    )
-    vector_map: Optional[bool] = Field(
-        default=None,
-        description="Show a picture of the vectors in each materialization. Default: true.",
-    )
-
-    def get_resource_definition(self) -> Any:
-        """The definition that Dagster stores; warns of a key that would be stored with it."""
-        if self.api_key and not isinstance(self.api_key, EnvVar):
-            warnings.warn(
-                "QdrantResource(api_key=...) is a literal: Dagster stores it with the code "
-                "location. Use api_key=EnvVar('QDRANT_API_KEY').",
-                UserWarning,
-                stacklevel=2,
-            )
-        return super().get_resource_definition()
-
-    def destination(
-        self, destination_name: str | None = None, partition: str | None = None
-    ) -> qdrant:
-        """The dlt destination with these options, for pipelines of one's own.
-
-        Args:
-            destination_name: Name of the section in dlt's configuration, if not "qdrant".
-            partition: The part of the tables that a load brings; `replace` replaces only that.
-
-        Example:
-            >>> dlt.pipeline("movies", destination=QdrantResource(path="data").destination())
-        """
-        from dagster_qdrant.destination import qdrant
-
-        given = self._given()
-        location, path = given.pop("location", None), given.pop("path", None)
-        credentials = {"api_key": given.pop("api_key")} if "api_key" in given else None
-        options = {name: given.pop(name) for name in _CLIENT_OPTIONS if name in given}
-        if options:
-            given["options"] = options
-        if path is not None:
-            path = str(Path(path).absolute())
-        return qdrant(
-            credentials=credentials,
-            location=location,
-            path=path,
-            destination_name=destination_name,
-            partition=partition,
-            **given,
-        )
-
     @contextlib.contextmanager
     def get_client(self) -> Iterator[QdrantClient]:
         """A client of Qdrant, closed at the end of the `with` block.
@@ -223,14 +64,14 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             >>> with qdrant.get_client() as client:
             ...     client.get_collections()
         """
-        from dagster_qdrant.client import connect
+        from dagster_qdrant.qdrant.connection import connect, open_client
 
         options = self.configuration().connection
         if options.is_local:  # one client of a place in a process; closed when the last one leaves
             with connect(options) as connection:
                 yield connection.client
             return
-        client = options.open_client()
+        client = open_client(options)
         try:
             yield client
         finally:
@@ -266,7 +107,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
             ['Blade Runner']
         """
-        from dagster_qdrant.client import connect
+        from dagster_qdrant.qdrant.connection import connect
         from dagster_qdrant.search import search
 
         config = self.configuration()
@@ -333,7 +174,7 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             dagster.Failure: When the load fails, with what to do in its first line. Its retries
                 are off where trying again cannot help.
         """
-        from dagster_qdrant.run import run_load
+        from dagster_qdrant.runs.run import run_load
 
         yield from run_load(
             self,
@@ -344,22 +185,6 @@ class QdrantResource(ConfigurableResource):  # type: ignore[type-arg]
             translator=dagster_dlt_translator,
             extract_options=extract_options,
         )
-
-    def _given(self) -> dict[str, Any]:
-        """The destination's options that are set, with environment variables read."""
-        given: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if hasattr(value, "env_var_name"):  # an EnvVar, outside of a Dagster run
-                value = value.get_value()
-            if value is not None and name not in _DAGSTER_OPTIONS:
-                given[name] = value
-        return given
-
-    def configuration(self) -> QdrantDestinationConfiguration:
-        """All options, with what dlt's configuration and the defaults add to the fields."""
-        destination = self.destination()
-        return destination.configuration(destination.spec())
 
 
 def _normalized(dataset_name: str | None, table: str) -> tuple[str | None, str]:

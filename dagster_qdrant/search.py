@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dagster_qdrant.client import Connection
-from dagster_qdrant.destination.collections import Collections, about, vector_params
-from dagster_qdrant.embedding import (
-    VECTOR_NAME_PREFIX,
-    EmbeddingError,
-    EmbeddingOptions,
-    load_embedder,
-    models_for_vector,
-)
-from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
+from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
+from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
+from dagster_qdrant.qdrant.collections import Collections, about, vector_params
+from dagster_qdrant.qdrant.connection import Connection
 
 if TYPE_CHECKING:
     from qdrant_client import models

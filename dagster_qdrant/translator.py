@@ -13,7 +13,7 @@ from dagster import AssetKey, AssetSpec
 from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
 from dlt.common.schema.utils import get_columns_names_with_prop
 
-from dagster_qdrant.adapter import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import EMBED_HINT
 
 if TYPE_CHECKING:
     from dlt.common.destination import Destination

@@ -17,7 +17,8 @@ import dlt
 import pytest
 
 from dagster_qdrant import QdrantResource
-from dagster_qdrant.embedding import EmbeddingOptions, TextEmbedder, load_embedder
+from dagster_qdrant.embedding.local import TextEmbedder, load_embedder
+from dagster_qdrant.embedding.options import EmbeddingOptions
 from example_project.model import MODEL_NAME, model_folder
 from tests.targets import Target, targets
 

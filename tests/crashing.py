@@ -10,7 +10,7 @@ import dagster as dg
 import dlt
 
 from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
-from dagster_qdrant.client import Connection
+from dagster_qdrant.qdrant.connection import Connection
 
 FORMER = [{"id": n, "title": f"film {n}", "tags": ["old", f"tag {n}"]} for n in range(8)]
 # Some rows as they were, some with another text or other nested rows, some new, some gone, one that

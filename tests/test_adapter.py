@@ -4,7 +4,7 @@ import dlt
 import pytest
 
 from dagster_qdrant import QdrantTerminalError, qdrant_adapter
-from dagster_qdrant.adapter import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import EMBED_HINT
 
 
 def embedded(resource) -> list[str]:

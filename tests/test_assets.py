@@ -245,15 +245,15 @@ class TestRuns:
     def test_the_model_is_loaded_for_the_first_load_and_only_then(
         self, resource, dataset, monkeypatch
     ):
-        from dagster_qdrant import embedding
+        from dagster_qdrant.embedding import local
 
-        monkeypatch.setattr(embedding, "_embedders", {})
+        monkeypatch.setattr(local, "_embedders", {})
         assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
         run(assets, resource)
-        assert len(embedding._embedders) == 1
-        embedding._embedders.clear()
+        assert len(local._embedders) == 1
+        local._embedders.clear()
         run(assets, resource)
-        assert not embedding._embedders
+        assert not local._embedders
 
     def test_a_failed_run_does_not_poison_the_next(self, resource, qdrant_target: Target, dataset):
         rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "no key"}]
@@ -267,7 +267,7 @@ class TestRuns:
         self, resource, qdrant_target: Target, dataset, monkeypatch
     ):
         from dagster_qdrant.destination import load_job
-        from dagster_qdrant.destination.point_writer import PointWriter
+        from dagster_qdrant.destination.writing.point_writer import PointWriter
 
         monkeypatch.setattr(load_job, "_WINDOW_ROWS", 4)
         rows = [{"id": number, "title": f"film {number}"} for number in range(20)]

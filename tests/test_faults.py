@@ -21,8 +21,8 @@ from dagster_qdrant import (
     qdrant_adapter,
     qdrant_assets,
 )
+from dagster_qdrant.destination.tables.row_check import check_rows
 from dagster_qdrant.errors import QdrantError
-from dagster_qdrant.row_check import check_rows
 from tests.conftest import Load
 from tests.qdrant_server import ServerProcess
 from tests.targets import Target
@@ -129,7 +129,7 @@ def _one_try_of_dlt(_no_configuration_from_outside: None, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagster_qdrant.client._wait", lambda _state: 0.01)
+    monkeypatch.setattr("dagster_qdrant.qdrant.connection._wait", lambda _state: 0.01)
 
 
 no_waits = pytest.mark.usefixtures("_no_waits")
@@ -678,8 +678,8 @@ def test_what_a_run_embedded_before_it_failed_is_not_embedded_again(
 def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     resource, qdrant_target, model, dataset, tmp_path, load, monkeypatch
 ):
-    from dagster_qdrant.destination.load_leases import LoadLease
-    from dagster_qdrant.destination.table_loader import TableLoader
+    from dagster_qdrant.destination.loads.load_leases import LoadLease
+    from dagster_qdrant.destination.writing.table_loader import TableLoader
 
     original = TableLoader._take_vectors
 

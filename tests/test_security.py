@@ -25,9 +25,10 @@ from dagster_qdrant import (
     build_qdrant_assets,
     qdrant_adapter,
 )
-from dagster_qdrant.client import ConnectionOptions, connect
 from dagster_qdrant.destination import qdrant
 from dagster_qdrant.errors import QdrantError
+from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 from tests.qdrant_server import ServerProcess
 
 KEY = "sEcReT-kEy-0f-ThE-sErVeR"
@@ -63,7 +64,7 @@ def options(request: pytest.FixtureRequest, server: ServerProcess, model: Any) -
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOAD__RAISE_ON_MAX_RETRIES", "1")
-    monkeypatch.setattr("dagster_qdrant.client._wait", lambda _state: 0.01)
+    monkeypatch.setattr("dagster_qdrant.qdrant.connection._wait", lambda _state: 0.01)
 
 
 def all_texts_of(error: BaseException) -> str:

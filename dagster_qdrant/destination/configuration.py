@@ -19,7 +19,10 @@ from dlt.common.storages.configuration import WithLocalFiles
 from dlt.common.typing import TSecretStrValue
 from dlt.common.utils import digest128
 
-from dagster_qdrant.client import (
+from dagster_qdrant.embedding.options import DEFAULT_MODEL, EmbeddingOptions
+from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
+from dagster_qdrant.qdrant.collections import collection_name
+from dagster_qdrant.qdrant.connection_options import (
     DEFAULT_GRPC_PORT,
     DEFAULT_LOCK_TIMEOUT,
     DEFAULT_MAX_RETRIES,
@@ -27,13 +30,6 @@ from dagster_qdrant.client import (
     DEFAULT_TIMEOUT,
     ConnectionOptions,
 )
-from dagster_qdrant.destination.collections import collection_name
-from dagster_qdrant.embedding import (
-    DEFAULT_MODEL,
-    EmbeddingError,
-    EmbeddingOptions,
-)
-from dagster_qdrant.errors import QdrantConfigurationError
 
 DEFAULT_UPLOAD_BATCH_SIZE = 64
 DEFAULT_DATASET_SEPARATOR = "_"

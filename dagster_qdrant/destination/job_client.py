@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, cast
 
-from dlt.common.configuration.container import Container
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.client import (
     JobClientBase,
@@ -21,41 +20,32 @@ from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.json import json
 from dlt.common.schema import Schema, TSchemaTables
 from dlt.common.schema.typing import TTableSchema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import (
-    LoadPackageStateInjectableContext,
     load_package_state,
 )
 
-from dagster_qdrant.client import Connection, connect
-from dagster_qdrant.destination.collections import Collections, IndexType
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.dlt_tables import DltTables, LoadRecord, LoadStatus
-from dagster_qdrant.destination.generations import Generations
-from dagster_qdrant.destination.load_claims import Claim
-from dagster_qdrant.destination.load_completion import remove_what_the_load_outdates
+from dagster_qdrant.destination.generations.generations import Generations
+from dagster_qdrant.destination.generations.load_targets import LoadTargets, load_targets
 from dagster_qdrant.destination.load_job import QdrantLoadJob
-from dagster_qdrant.destination.load_leases import (
-    LoadLease,
-    LoadTakenBackError,
-    give_up,
-    leases,
-    remove_stragglers,
-)
-from dagster_qdrant.destination.load_targets import LoadTargets, load_targets
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.load import Load
+from dagster_qdrant.destination.loads.load_leases import lease_of
+from dagster_qdrant.destination.loads.load_package import emptied_tables
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
     refuse_rows_of_another_key,
-    refuse_rows_without_partition,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
     refuse_unknown_model,
 )
-from dagster_qdrant.destination.state_merge import base_states
-from dagster_qdrant.destination.table_plan import TablePlan
-from dagster_qdrant.embedding import preload_embedder
+from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.destination.writing.table_collection import ensure_collection
+from dagster_qdrant.embedding.local import preload_embedder
+from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.connection import Connection, connect
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +110,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """How the rows of a table become points."""
         return self._plan(self.prepare_load_table(table_name))
 
-    def indexes(self, plan: TablePlan) -> dict[str, IndexType]:
-        """The payload fields of a table's collection that need an index, on a server."""
-        return self.dlt_tables.indexes(plan.table_name) | plan.indexes
+    def load(self, load_id: str) -> Load:
+        """A load under way."""
+        return Load(load_id, self.schema, self.config, self.collections, self.plan)
 
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
@@ -200,11 +190,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
         for table_name in (self.schema.version_table_name, self.schema.loads_table_name):
-            self.ensure_collection(self.plan(table_name))
+            ensure_collection(self.collections, self.plan(table_name), self.config.embedding)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
         before = self._plans_before()
-        emptied = _emptied_tables()
+        emptied = emptied_tables()
         for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
@@ -220,7 +210,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)
-        with self._lease(load_package_state()["load_id"]).alive(self.dlt_tables):
+        with self.load(load_package_state()["load_id"]).lease.alive(self.dlt_tables):
             pass  # Now that it is the load's turn, dlt drops what it is told to refresh.
         return tables
 
@@ -236,43 +226,15 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         try:
             load_id = load_package_state()["load_id"]
         except CurrentLoadPackageStateNotAvailable:  # the schema alone is brought up to date
-            self._ensure_collections(tables)
+            targets = LoadTargets(self.collections, self.config)
+            targets.ensure(self.plan(table_name) for table_name in sorted(tables))
         else:
-            with self._lease(load_id).alive(self.dlt_tables):
-                self._prepare_collections(tables, load_id)
+            self.load(load_id).prepare(tables)
         # Also a former version, if it holds again: the newest one says how rows were loaded last.
         newest = self.dlt_tables.newest_schema(self.schema.name)
         if newest is None or newest.version_hash != self.schema.stored_version_hash:
             self.dlt_tables.store_schema()
         return update
-
-    def _prepare_collections(self, tables: set[str], load_id: str) -> None:
-        targets = LoadTargets(self.collections, self.config)
-        data_tables = sorted(tables - set(self.schema.dlt_table_names()))
-        chains = [self._chain(self.plan(name)) for name in data_tables]
-        plans = {plan.table_name: plan for chain in chains for plan in chain}
-        rebuilt = targets.choose(plans.values())
-        # Also those that get no row: what the load outdates is looked for in them.
-        others = plans.keys() - tables
-        there = {name for name in others if self.collections.exists(plans[name].collection)}
-        self._ensure_collections(tables | there | {plan.table_name for plan in rebuilt})
-        targets.build(rebuilt, load_id)
-
-    def _ensure_collections(self, tables: set[str]) -> None:
-        for table_name in sorted(tables):
-            plan = self.plan(table_name)
-            self.ensure_collection(plan)
-            refuse_rows_without_partition(plan, self.collections)
-
-    def ensure_collection(self, plan: TablePlan) -> None:
-        """See that the collection which a table is loaded into is there, with its indexes."""
-        self.collections.ensure(
-            plan.table_name,
-            plan.target,
-            embedding=self.config.embedding if plan.embed else None,
-            embed=plan.embed,
-            indexes=self.indexes(plan),
-        )
 
     # Loading
 
@@ -280,10 +242,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
         """The job for one file; a restored one runs again and changes nothing that is done."""
-        if load_id not in leases:  # dlt resumes the load, and enters the client later
+        lease = lease_of(load_id)
+        if lease is None:  # dlt resumes the load, and enters the client later
             with self:
-                self._lease(load_id)
-        return QdrantLoadJob(file_path, self._plan(table), self.config, leases[load_id])
+                lease = self.load(load_id).lease
+        return QdrantLoadJob(file_path, self._plan(table), self.config, lease)
 
     def complete_load(self, load_id: str) -> None:
         """Remove what the load outdates, then write down that it is complete.
@@ -292,96 +255,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             LoadTakenBackError: If another run of the pipeline took the load for dead.
             QdrantTransientError: If a collection changed while it was embedded again.
         """
-        dlt_tables, lease = self.dlt_tables, self._lease(load_id)
-        with lease.alive(dlt_tables):
-            if not lease.is_complete:
-                self._complete(load_id, lease, dlt_tables)
-        self._end_lease(load_id)
-
-    def _complete(self, load_id: str, lease: LoadLease, dlt_tables: DltTables) -> None:
-        collections = self.collections
-        if self._is_whole(load_id):
-            remove_what_the_load_outdates(
-                load_id, self._loaded_tables(load_id), self.schema, collections, self.plan
-            )
-            LoadTargets(collections, self.config).switch(dlt_tables.load_id_field)
-        lease.take_back_dead_loads(dlt_tables, collections)
-        if (base := base_states.pop(load_id, None)) is not None:
-            # Read and written by one load of the pipeline at a time.
-            lease.claim(Claim(self.schema.state_table_name, self._pipeline_name), dlt_tables)
-            dlt_tables.merge_state(self._pipeline_name, load_id, base)
-        try:
-            lease.complete(dlt_tables)
-        except LoadTakenBackError:
-            self.remove_stragglers(load_id)
-            raise
-
-    def _is_whole(self, load_id: str) -> bool:
-        """Whether all files were loaded. dlt can be told to go on where one failed."""
-        package = Container()[LoadPackageStateInjectableContext].storage
-        failed = package.get_load_package_jobs(load_id)["failed_jobs"]
-        if failed:
-            tables = sorted({job.table_name for job in failed})
-            logger.warning(
-                "Rows of %s could not be loaded, so the rows that were there before stay.",
-                ", ".join(f"`{table}`" for table in tables),
-            )
-        return not failed
-
-    def give_up_load(self, load_id: str) -> None:
-        """Write down that a load will never be resumed, so that others need not wait for it."""
-        self._end_lease(load_id)
-        if (record := self.dlt_tables.load_record(load_id)) is not None:
-            give_up(record, self.dlt_tables)
-        self.remove_stragglers(load_id)
-
-    def remove_stragglers(self, load_id: str) -> None:
-        """Remove what a load appended after it was taken back and before it noticed."""
-        remove_stragglers(load_id, self.dlt_tables, self.collections)
-
-    def _lease(self, load_id: str) -> LoadLease:
-        """The lease of a load; made once a process, from what the load is going to do."""
-        if load_id not in leases:
-            data_tables = self._loaded_tables(load_id) - set(self.schema.dlt_table_names())
-            plans = [self.plan(name) for name in sorted(data_tables)]
-            load = LoadRecord(
-                load_id,
-                self._pipeline_name,
-                LoadStatus.RUNNING,
-                tables=tuple(p.table_name for p in plans if p.write_disposition == "append"),
-                claims=tuple(self._claims(plans)),
-            )
-            leases[load_id] = LoadLease(
-                load, self.config.abandoned_after, lambda: connect(self.config.connection)
-            )
-        return leases[load_id]
-
-    def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
-        targets, emptied = LoadTargets(self.collections, self.config), _emptied_tables()
-        chains = {chain[0].table_name: chain for plan in plans if (chain := self._chain(plan))}
-        for root, chain in chains.items():
-            is_made_anew = root in emptied or any(map(targets.is_made_anew, chain))
-            yield Claim.of(chain[0], is_made_anew=is_made_anew)
-        yield from map(Claim, sorted(emptied - set(chains)))
-
-    def _end_lease(self, load_id: str) -> None:
-        if (lease := leases.pop(load_id, None)) is not None:
-            lease.release()
-
-    def _chain(self, plan: TablePlan) -> list[TablePlan]:
-        """The plans of a table's root and of all tables nested in that."""
-        root = str(get_root_table(self.schema.tables, plan.table_name)["name"])
-        tables = get_nested_tables(self.schema.tables, root)
-        return [self.plan(str(table["name"])) for table in tables]
-
-    @property
-    def _pipeline_name(self) -> str:
-        return self.config.pipeline_name or self.schema.name
-
-    def _loaded_tables(self, load_id: str) -> set[str]:
-        package = Container()[LoadPackageStateInjectableContext].storage
-        jobs = package.get_load_package_jobs(load_id)
-        return {job.table_name for in_state in jobs.values() for job in in_state}
+        self.load(load_id).complete()
 
     # State
 
@@ -404,10 +278,3 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         return self.dlt_tables.newest_state(pipeline_name)
-
-
-def _emptied_tables() -> set[str]:
-    """The tables that the load under way drops or empties before it loads: dlt's `refresh`."""
-    package = load_package_state()["state"]
-    emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
-    return {str(table["name"]) for table in emptied}

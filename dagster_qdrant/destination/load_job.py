@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dlt.common.destination.client import RunnableLoadJob
 from dlt.common.json import json
 from dlt.common.storages import FileStorage
 from dlt.common.storages.load_package import PackageStorage
 
-from dagster_qdrant.destination.collections import Collections
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.load_counts import load_reports
-from dagster_qdrant.destination.load_leases import LoadLease, LoadTakenBackError
-from dagster_qdrant.destination.point_ids import canonical_json
-from dagster_qdrant.destination.progress import Progress
-from dagster_qdrant.destination.rows import Row, digest
-from dagster_qdrant.destination.table_loader import TableLoader
-from dagster_qdrant.destination.table_plan import PARTITION, TablePlan
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.load_leases import (
+    LoadLease,
+    LoadTakenBackError,
+    remove_stragglers,
+)
+from dagster_qdrant.destination.tables.point_ids import canonical_json
+from dagster_qdrant.destination.tables.rows import Row, digest
+from dagster_qdrant.destination.tables.table_plan import PARTITION, TablePlan
+from dagster_qdrant.destination.writing.load_counts import load_reports
+from dagster_qdrant.destination.writing.progress import Progress
+from dagster_qdrant.destination.writing.table_collection import ensure_collection
+from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.errors import (
     QdrantNotFoundError,
     QdrantTerminalError,
     QdrantTransientError,
 )
-
-if TYPE_CHECKING:
-    from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.qdrant.collections import Collections
 
 # Bounds of a window, and with it of a job's memory.
 _WINDOW_ROWS = 1024
 _WINDOW_BYTES = 8 * 1024 * 1024
+
+
+class _Client(Protocol):
+    """What a job needs of the job client, which dlt gives it entered."""
+
+    @property
+    def collections(self) -> Collections: ...
+
+    @property
+    def dlt_tables(self) -> DltTables: ...
 
 
 class QdrantLoadJob(RunnableLoadJob):
@@ -59,18 +72,18 @@ class QdrantLoadJob(RunnableLoadJob):
 
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""
-        job_client: QdrantJobClient = self._job_client  # type: ignore[assignment]
+        client: _Client = self._job_client  # type: ignore[assignment]
         try:
-            with self._lease.alive(job_client.dlt_tables):
-                self._load(job_client.collections)
+            with self._lease.alive(client.dlt_tables):
+                self._load(client.collections)
         except LoadTakenBackError:
-            job_client.remove_stragglers(self._load_id)
+            remove_stragglers(self._load_id, client.dlt_tables, client.collections)
             raise
         except QdrantNotFoundError as error:
             # dlt creates collections once a load, and loads files once that it knows are loaded.
-            job_client.ensure_collection(self._plan)
+            ensure_collection(client.collections, self._plan, self._config.embedding)
             for completed in self._completed_files():
-                completed._load(job_client.collections)
+                completed._load(client.collections)
             raise QdrantTransientError(
                 f"Collection `{self._plan.target}` was deleted while table "
                 f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "

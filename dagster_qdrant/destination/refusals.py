@@ -11,11 +11,11 @@ from dlt.common.schema.utils import (
     is_complete_column,
 )
 
-from dagster_qdrant.adapter import EMBED_HINT
-from dagster_qdrant.destination.collections import Collections, about, vector_params
-from dagster_qdrant.destination.table_plan import PARTITION, ROW_HASH, TablePlan, variants_of
-from dagster_qdrant.embedding import VECTOR_NAME_PREFIX, EmbeddingError, EmbeddingOptions
-from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError
+from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan, variants_of
+from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
+from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
+from dagster_qdrant.qdrant.collections import Collections, about, vector_params
 
 _PAGE = 1024
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
@@ -102,7 +102,7 @@ def refuse_rows_of_another_key(
 def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, Any] | None:
     """A row whose point has not the id that follows from its key, if there is one."""
     fields = list(plan.key)
-    for records in collections.pages(plan.collection, with_payload=fields, page=_PAGE):
+    for records in collections.pages(plan.collection, payload=fields, page=_PAGE):
         for record in records:
             payload = record.payload or {}
             key = [payload.get(name) for name in plan.key]
@@ -114,7 +114,7 @@ def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, 
 
 def _is_of_dlt(plan: TablePlan, collections: Collections) -> bool:
     """Whether dlt's own destination, whose ids for several columns differ, wrote the points."""
-    points = next(collections.pages(plan.collection, with_payload=[ROW_HASH], page=1), [])
+    points = next(collections.pages(plan.collection, payload=[ROW_HASH], page=1), [])
     return any(ROW_HASH not in (point.payload or {}) for point in points)
 
 

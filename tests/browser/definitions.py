@@ -12,7 +12,7 @@ from dagster import (
 )
 
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter, qdrant_assets
-from dagster_qdrant.destination import progress
+from dagster_qdrant.destination.writing import progress
 from example_project.automation import failures_sensor
 from example_project.model import MODEL_NAME, model_folder
 from example_project.settings import data_dir

@@ -13,7 +13,7 @@ from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
-from dagster_qdrant.destination.table_loader import TableLoader
+from dagster_qdrant.destination.writing.table_loader import TableLoader
 from tests.conftest import Load
 from tests.targets import Target, memory, rest
 

@@ -6,7 +6,7 @@ from dlt.destinations.adapters import qdrant_adapter as dlt_qdrant_adapter
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant import QdrantResource, qdrant_adapter
-from dagster_qdrant.destination.collections import vector_params
+from dagster_qdrant.qdrant.collections import vector_params
 from tests.conftest import Load
 from tests.targets import Target
 

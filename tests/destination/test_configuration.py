@@ -11,7 +11,7 @@ from dlt.common.destination import Destination
 from dagster_qdrant import QdrantConfigurationError
 from dagster_qdrant.destination import qdrant
 from dagster_qdrant.destination.configuration import QdrantCredentials
-from dagster_qdrant.embedding import Batching, available_cores
+from dagster_qdrant.embedding.batching import Batching, available_cores
 
 
 def configuration(destination=None):

@@ -6,9 +6,10 @@ import dlt
 import numpy as np
 import pytest
 
-from dagster_qdrant import QdrantTransientError, embedding, qdrant_adapter
+from dagster_qdrant import QdrantTransientError, qdrant_adapter
 from dagster_qdrant.destination import load_job
-from dagster_qdrant.destination.load_counts import load_reports
+from dagster_qdrant.destination.writing.load_counts import load_reports
+from dagster_qdrant.embedding import local
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -167,7 +168,7 @@ def test_loads_larger_than_a_window_are_loaded_whole(
 def test_a_job_that_failed_in_the_middle_doubles_nothing_when_it_runs_again(
     load: Load, qdrant_target: Target, dataset, monkeypatch, disposition
 ):
-    from dagster_qdrant.destination.point_writer import PointWriter
+    from dagster_qdrant.destination.writing.point_writer import PointWriter
 
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 4)
     start, started = PointWriter.start, []
@@ -204,7 +205,7 @@ def test_a_key_that_comes_again_in_a_later_window_gives_the_newest_row(
 
 
 def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypatch):
-    from dagster_qdrant.client import connect
+    from dagster_qdrant.qdrant.connection import connect
 
     with connect(resource.configuration().connection) as connection:
         upsert = connection.client.upsert
@@ -221,10 +222,10 @@ def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypat
 @pytest.mark.parametrize("disposition", ["merge", "replace"])
 def test_a_model_is_loaded_only_for_a_text_that_is_new(load: Load, monkeypatch, disposition):
     load(films(disposition=disposition))
-    monkeypatch.setattr(embedding, "_embedders", {})
+    monkeypatch.setattr(local, "_embedders", {})
     load(films(disposition=disposition), machine="fresh")
     load(dlt.resource([{"id": 1}], name="orders"))
     assert "preload-model" not in {thread.name for thread in threading.enumerate()}
-    assert embedding._embedders == {}
+    assert local._embedders == {}
     load(films([*FILMS, {"id": 4, "title": "Alien"}], disposition=disposition))
-    assert len(embedding._embedders) == 1
+    assert len(local._embedders) == 1

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
-from dagster_qdrant.destination.load_counts import load_reports
-from dagster_qdrant.destination.table_plan import PLACE_MARK, SUPERSEDED
+from dagster_qdrant.destination.tables.table_plan import PLACE_MARK, SUPERSEDED
+from dagster_qdrant.destination.writing.load_counts import load_reports
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -354,7 +354,7 @@ def test_the_newest_row_of_a_key_counts_in_whatever_order_files_are_loaded(
 def test_a_row_that_a_load_deleted_before_it_died_is_gone_after_the_next(
     load: Load, qdrant_target: Target, dataset, monkeypatch
 ):
-    from dagster_qdrant.destination import job_client
+    from dagster_qdrant.destination.loads import load
 
     def dies(*_: Any) -> None:
         raise QdrantTerminalError("the end")
@@ -362,7 +362,7 @@ def test_a_row_that_a_load_deleted_before_it_died_is_gone_after_the_next(
     gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
     load(films([tagged(1, "a"), tagged(2, "b")], columns=gone, **MERGE))
     with monkeypatch.context() as patched:
-        patched.setattr(job_client, "remove_what_the_load_outdates", dies)
+        patched.setattr(load, "remove_what_the_load_outdates", dies)
         with pytest.raises(PipelineStepFailed, match="the end"):
             load(films([tagged(1, gone=True)], columns=gone, **MERGE), machine="another")
     load(films([tagged(3, "c")], columns=gone, **MERGE))

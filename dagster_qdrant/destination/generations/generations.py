@@ -1,0 +1,141 @@
+"""Collections that are built beside the one that is read, and take its place when complete.
+
+The name that readers use is then an alias, and what it stands for has a number: `films` leads to
+`films@1`, later to `films@2`. All aliases of a load change in one request. A collection that was
+made under its plain name has to go before an alias can have that name, so the first change leaves a
+moment in which there is neither; a load that dies in it is made up for by the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dagster_qdrant.qdrant.collections import METADATA_KEY, Collections, about
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+logger = logging.getLogger(__name__)
+
+_COMPLETE = "complete"
+
+
+class Generations:
+    """The collections that stood, stand or will stand behind names.
+
+    Args:
+        collections: The dataset's collections.
+    """
+
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+        self._client = collections.connection.client
+        self._request = collections.connection.request
+
+    def next(self, name: str) -> str:
+        """The collection to build, the same one until it takes its place.
+
+        Args:
+            name: The name that readers use.
+        """
+        return f"{name}@{_number(name, self._aliases().get(name, name)) + 1}"
+
+    def leads_to(self, name: str, collection: str) -> bool:
+        """Whether a name leads to a collection."""
+        return self._aliases().get(name) == collection
+
+    def is_to_be_recovered(self, name: str) -> bool:
+        """Whether a name leads nowhere because a load died while it changed that."""
+        return bool(self._complete(name))
+
+    def recover(self, name: str) -> bool:
+        """Finish a change that a load died in, if a name leads nowhere because of it.
+
+        Returns:
+            Whether the name leads somewhere now.
+        """
+        complete = self._complete(name)
+        if complete:
+            newest = max(complete, key=lambda other: _number(name, other))
+            self._request(
+                self._client.update_collection_aliases,
+                change_aliases_operations=[_lead(name, newest)],
+            )
+            logger.warning("`%s` leads to `%s` now; a load died before it did that.", name, newest)
+        return bool(complete)
+
+    def switch(self, targets: Mapping[str, str], keep_former: bool) -> None:
+        """Let names lead to the collections that were built for them. May be done again.
+
+        Args:
+            targets: The collections by the names that readers use.
+            keep_former: Whether to keep the collections that the names led to until now.
+        """
+        from qdrant_client import models
+
+        aliases = self._aliases()
+        operations: list[models.AliasOperations] = []
+        for name, target in targets.items():
+            if aliases.get(name) == target:
+                continue
+            if name in aliases:
+                operations.append(
+                    models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+                )
+            elif self._collections.exists(name):
+                metadata = {METADATA_KEY: {**self._about(target), _COMPLETE: True}}
+                self._request(self._client.update_collection, target, metadata=metadata)
+                self._request(self._client.delete_collection, name)
+            operations.append(_lead(name, target))
+        if operations:
+            self._request(
+                self._client.update_collection_aliases, change_aliases_operations=operations
+            )
+        for name, target in targets.items():
+            newest = _number(name, target)
+            oldest = newest - 1 if keep_former else newest
+            for other in self._all(name):
+                if _number(name, other) < oldest:
+                    self._request(self._client.delete_collection, other)
+
+    def drop(self, name: str) -> None:
+        """Delete what a name leads to, what it led to before, and what is being built."""
+        from qdrant_client import models
+
+        if name in self._aliases():
+            gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
+            self._request(self._client.update_collection_aliases, change_aliases_operations=[gone])
+        for other in self._all(name):
+            self._request(self._client.delete_collection, other)
+
+    def _aliases(self) -> dict[str, str]:
+        response = self._request(self._client.get_aliases)
+        return {alias.alias_name: alias.collection_name for alias in response.aliases}
+
+    def _all(self, name: str) -> list[str]:
+        response = self._request(self._client.get_collections)
+        return [entry.name for entry in response.collections if _number(name, entry.name)]
+
+    def _complete(self, name: str) -> list[str]:
+        return [other for other in self._all(name) if self._about(other).get(_COMPLETE)]
+
+    def _about(self, collection: str) -> dict[str, Any]:
+        info = self._collections.describe(collection)
+        return about(info) if info else {}
+
+
+def _lead(name: str, target: str) -> models.CreateAliasOperation:
+    from qdrant_client import models
+
+    return models.CreateAliasOperation(
+        create_alias=models.CreateAlias(alias_name=name, collection_name=target)
+    )
+
+
+def _number(name: str, collection: str) -> int:
+    """Which generation of a name a collection is; 0 if it is none."""
+    match = re.fullmatch(rf"{re.escape(name)}@(\d+)", collection)
+    return int(match[1]) if match else 0

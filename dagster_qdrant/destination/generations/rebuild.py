@@ -1,0 +1,152 @@
+"""What another model, or other columns to embed, make of a collection that has rows already."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dlt.common.json import json
+
+from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.destination.writing.progress import Progress
+from dagster_qdrant.destination.writing.table_loader import TableLoader
+from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError, QdrantTransientError
+from dagster_qdrant.qdrant.collections import Collections, about, vector_params
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 1024
+_SAMPLE = 32
+
+
+def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
+    """Whether a collection holds vectors of another model, or of other columns, than it shall."""
+    if not plan.embed:
+        return False
+    params = vector_params(info).get(embedding.vector_name)
+    if params is None or params.size != embedding.vector_size:
+        return True
+    made = about(info)
+    return bool(made) and (made.get("model"), made.get("embed")) != (
+        embedding.model,
+        list(plan.embed),
+    )
+
+
+def embed_again(
+    collections: Collections, plan: TablePlan, config: QdrantDestinationConfiguration, load_id: str
+) -> dict[str, int]:
+    """Bring all rows of a collection into the one that takes its place. May be done again.
+
+    What an attempt before had embedded is not embedded again.
+
+    Args:
+        collections: The dataset's collections.
+        plan: The plan of the table, with another target.
+        config: The destination's options.
+        load_id: The load that is under way.
+
+    Returns:
+        How many rows of each load the collection had, for `refuse_change`.
+
+    Raises:
+        QdrantTransientError: If the collection changes meanwhile.
+    """
+    rows_by_load = collections.values(plan.collection, plan.load_id)
+    total = collections.count(plan.collection)
+    _announce(collections, plan, config, total)
+    as_they_are = replace(plan, write_disposition="append", hard_delete=None)
+    loader = TableLoader(collections, as_they_are, config, load_id)
+    with Progress(f"{plan.table_name}, again", total).shown() as report:
+        loader.load(_windows(collections, plan, config.model), report)
+    _remove_others(collections, plan)
+    if collections.count(plan.target) != total:
+        raise QdrantTransientError(_changed(plan.collection))
+    return rows_by_load
+
+
+def refuse_change(
+    collections: Collections, collection: str, load_id_field: str, rows_by_load: dict[str, int]
+) -> None:
+    """See that nobody loaded into a collection since it was embedded again.
+
+    Raises:
+        QdrantTransientError: If somebody did, whose rows would be lost with it.
+    """
+    if collections.values(collection, load_id_field) != rows_by_load:
+        raise QdrantTransientError(_changed(collection))
+
+
+def _changed(collection: str) -> str:
+    return (
+        f"Another load changed collection `{collection}` while it was embedded again. Run it "
+        "again; what is embedded already is not embedded once more. (Without Dagster, throw this "
+        "load away before: `dlt pipeline ... abort-packages`.)"
+    )
+
+
+def _remove_others(collections: Collections, plan: TablePlan) -> None:
+    """Remove points that an attempt before brought and that the collection does not have."""
+    from qdrant_client import models
+
+    client, request = collections.connection.client, collections.connection.request
+    for records in collections.pages(plan.target, payload=False, page=_PAGE):
+        ids = [record.id for record in records]
+        found = request(client.retrieve, plan.collection, ids=ids, with_payload=False)
+        if others := sorted({str(each) for each in ids} - {str(record.id) for record in found}):
+            selector = models.PointIdsList(points=list(others))
+            request(client.delete, plan.target, points_selector=selector, wait=True)
+
+
+def _windows(collections: Collections, plan: TablePlan, model: str) -> Iterator[list[Row]]:
+    for records in collections.pages(plan.collection, payload=True, page=_PAGE):
+        payloads = [(str(record.id), record.payload or {}) for record in records]
+        yield [
+            Row.of(payload, plan, model, size=len(json.dumpb(payload)), point_id=point_id)
+            for point_id, payload in payloads
+        ]
+
+
+def _announce(
+    collections: Collections,
+    plan: TablePlan,
+    config: QdrantDestinationConfiguration,
+    total: int,
+) -> None:
+    """Say what is going to be done and, from a sample, how long it takes."""
+    before = collections.describe(plan.collection)
+    made = about(before) if before else {}
+    sample = next(_windows(collections, plan, config.model), [])[:_SAMPLE]
+    texts = [row.text for row in sample if row.text]
+    try:
+        embedder = load_embedder(config.embedding)
+    except EmbeddingError as error:
+        raise QdrantTerminalError(f"Table `{plan.table_name}`: {error}") from error
+    start = time.monotonic()
+    embedder.embed(texts)
+    seconds = (time.monotonic() - start) * total / max(1, len(sample))
+    logger.warning(
+        "Collection `%s` was embedded with %s of %s, and is to be with %s of %s. All of its %d "
+        "points are embedded again, in about %s. The former ones can be searched until then.",
+        plan.collection,
+        made.get("model", "another model"),
+        _columns(made.get("embed")),
+        config.model,
+        _columns(plan.embed),
+        total,
+        f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s",
+    )
+
+
+def _columns(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names or ()) or "no column that is known"

@@ -1,0 +1,301 @@
+"""dlt's own tables in Qdrant: schemas, pipeline states and completed loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import IntEnum
+from typing import Any
+
+from dlt.common.destination.client import StateInfo, StorageSchemaInfo
+from dlt.common.json import json
+from dlt.common.schema import Schema
+from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
+
+from dagster_qdrant.destination.loads.load_claims import Claim
+from dagster_qdrant.destination.loads.state_merge import merge_states
+from dagster_qdrant.destination.tables.point_ids import content_point_id
+from dagster_qdrant.errors import QdrantNotFoundError
+from dagster_qdrant.qdrant.collections import Collections, matches
+
+
+class LoadStatus(IntEnum):
+    """How far a load is, as its row in `_dlt_loads` says. dlt itself writes and reads 0 only."""
+
+    COMPLETE = 0
+    RUNNING = 1
+    FAILED = 2
+    TAKEN_BACK = 3
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """What is written down of a load, from its beginning.
+
+    Args:
+        load_id: The load.
+        pipeline_name: Its pipeline.
+        status: How far it is.
+        heartbeat: Rises while it runs.
+        tables: The tables that it appends to.
+        claims: What it has, or waits to have, for itself.
+    """
+
+    load_id: str
+    pipeline_name: str
+    status: LoadStatus
+    heartbeat: int = 0
+    tables: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+class DltTables:
+    """Reads and writes the `_dlt_*` collections of a dataset.
+
+    Args:
+        collections: The dataset's collections.
+        schema: The schema whose naming convention the fields follow.
+    """
+
+    def __init__(self, collections: Collections, schema: Schema) -> None:
+        self._collections = collections
+        self._schema = schema
+        self._field = schema.naming.normalize_identifier
+        self._versions = collections.name(schema.version_table_name)
+        self._loads = collections.name(schema.loads_table_name)
+        self._states = collections.name(schema.state_table_name)
+
+    @property
+    def load_id_field(self) -> str:
+        """The payload field with the id of a row's load."""
+        return self._field(C_DLT_LOAD_ID)
+
+    def exist(self) -> bool:
+        """Whether anything was ever loaded into the dataset."""
+        return self._collections.exists(self._versions)
+
+    def newest_state(self, pipeline_name: str) -> StateInfo | None:
+        """The latest state of a pipeline whose load completed.
+
+        Raises:
+            QdrantNotFoundError: If the dataset has no states or no loads.
+        """
+        condition = matches({self._field("pipeline_name"): pipeline_name})
+        order_by, load_id = self._field("created_at"), self._field(C_DLT_LOAD_ID)
+        # Any number of loads may have failed since the last that completed, and states are large.
+        for page in self._collections.newest_first(
+            self._states, condition, order_by, fields=[load_id]
+        ):
+            loads = {record.id: (record.payload or {}).get(load_id) for record in page}
+            completed = self._completed([load for load in loads.values() if load])
+            for point_id, load in loads.items():
+                if load in completed:
+                    payload = self._collections.payload(self._states, point_id)
+                    return StateInfo.from_normalized_mapping(payload, self._schema.naming)
+        return None
+
+    def merge_state(self, pipeline_name: str, load_id: str, base: Mapping[str, Any]) -> None:
+        """Bring the state of a load together with what others have stored since it began.
+
+        Args:
+            pipeline_name: The pipeline.
+            load_id: The load, which is not complete yet.
+            base: The state from which it began.
+        """
+        from dlt.common.versioned_state import (
+            bump_state_version_if_modified,
+            compress_state,
+            decompress_state,
+        )
+
+        field, connection = self._field, self._collections.connection
+        own = matches({field(C_DLT_LOAD_ID): load_id, field("pipeline_name"): pipeline_name})
+        try:
+            newest = self.newest_state(pipeline_name)
+        except QdrantNotFoundError:  # nothing was stored before
+            return
+        if newest is None or newest.version_hash == base.get("_version_hash"):
+            return
+        for [record] in self._collections.pages(self._states, own, payload=True, page=1):
+            mine = decompress_state((record.payload or {})[field("state")])
+            state: Any = merge_states(base, mine, decompress_state(newest.state))
+            state["_state_version"] = max(state["_state_version"], newest.version)
+            version, version_hash, _ = bump_state_version_if_modified(state)
+            changes = {
+                "version": version,
+                "version_hash": version_hash,
+                "state": compress_state(state),
+                "created_at": _now(),
+            }
+            connection.request(
+                connection.client.set_payload,
+                self._states,
+                payload={field(name): value for name, value in changes.items()},
+                points=[record.id],
+                wait=True,
+            )
+
+    def _completed(self, load_ids: list[str]) -> set[str]:
+        """Which of some loads are complete."""
+        if not load_ids:
+            return set()
+        field_name = self._field(C_DLT_LOADS_TABLE_LOAD_ID)
+        found, _ = self._collections.scroll(
+            self._loads,
+            self._load_where(load_ids, LoadStatus.COMPLETE),
+            limit=2 * len(load_ids),  # a load may be there twice, of two schemas
+            payload=[field_name],
+        )
+        return {(record.payload or {})[field_name] for record in found}
+
+    def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
+        """The latest schema of a name, or of any name; None if there is none."""
+        condition = matches({self._field("schema_name"): schema_name}) if schema_name else None
+        return next(self._schemas(condition), None)
+
+    def newest_schema_with(self, table_name: str) -> StorageSchemaInfo | None:
+        """The latest schema, of any name, that has a table; None if there is none."""
+        with_table = (
+            stored
+            for stored in self._schemas(None)
+            if table_name in json.loads(stored.schema)["tables"]
+        )
+        return next(with_table, None)
+
+    def schema_by_hash(self, version_hash: str) -> StorageSchemaInfo | None:
+        """The schema with a hash; None if it is not stored."""
+        return next(self._schemas(matches({self._field("version_hash"): version_hash})), None)
+
+    def _schemas(self, condition: Any, page: int = 1) -> Iterator[StorageSchemaInfo]:
+        """The stored schemas, the latest first."""
+        order_by = self._field("inserted_at")
+        with suppress(QdrantNotFoundError):  # nothing was loaded yet
+            for records in self._collections.newest_first(
+                self._versions, condition, order_by, page=page
+            ):
+                for record in records:
+                    payload = dict(record.payload or {})
+                    yield StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
+
+    def table_names(self) -> set[str]:
+        """All tables that any stored schema of the dataset has had."""
+        schemas = self._schemas(None, page=100)
+        return {name for stored in schemas for name in json.loads(stored.schema)["tables"]}
+
+    def store_schema(self) -> None:
+        """Write the schema, once however often it is written."""
+        schema = self._schema
+        row = StorageSchemaInfo(
+            version_hash=schema.stored_version_hash,
+            schema_name=schema.name,
+            version=schema.version,
+            engine_version=schema.ENGINE_VERSION,
+            inserted_at=_now(),  # type: ignore[arg-type]  # as JSON holds it
+            schema=json.dumps(schema.to_dict()),
+        ).to_normalized_mapping(schema.naming)
+        self._write(self._versions, [schema.name, schema.stored_version_hash], row)
+
+    def delete_schema(self) -> None:
+        """Forget all stored versions of the schema."""
+        condition = matches({self._field("schema_name"): self._schema.name})
+        self._collections.delete_where(self._versions, condition)
+
+    def load_record(self, load_id: str) -> LoadRecord | None:
+        """What is written down of a load of the schema."""
+        point_id = content_point_id(self._loads, self._load_key(load_id))
+        payload = self._collections.payload(self._loads, point_id)
+        return self._load_record(payload) if payload else None
+
+    def unfinished_loads(self) -> list[LoadRecord]:
+        """The loads that run, and those that ended without being complete."""
+        unfinished = [int(LoadStatus.RUNNING), int(LoadStatus.FAILED)]
+        pages = self._collections.pages(
+            self._loads, matches({self._field("status"): unfinished}), payload=True, page=1000
+        )
+        return [self._load_record(point.payload or {}) for points in pages for point in points]
+
+    def _load_record(self, payload: Mapping[str, Any]) -> LoadRecord:
+        field = self._field
+        return LoadRecord(
+            load_id=payload[field(C_DLT_LOADS_TABLE_LOAD_ID)],
+            pipeline_name=payload.get(field("pipeline_name"), ""),
+            status=LoadStatus(payload[field("status")]),
+            heartbeat=payload.get(field("heartbeat"), 0),
+            tables=tuple(payload.get(field("tables"), ())),
+            claims=Claim.read(payload.get(field("claims"), ())),
+        )
+
+    def begin_load(self, load: LoadRecord) -> None:
+        """Write down that a load begins."""
+        field = self._field
+        begun = {
+            field("pipeline_name"): load.pipeline_name,
+            field("heartbeat"): load.heartbeat,
+            field("tables"): list(load.tables),
+            field("claims"): [claim.to_payload() for claim in load.claims],
+        }
+        self._store_load(load.load_id, load.status, begun)
+
+    def claim(self, load_id: str, claims: Iterable[Claim]) -> None:
+        """Write down what a load that runs claims."""
+        payload = [claim.to_payload() for claim in claims]
+        self.change_load(load_id, LoadStatus.RUNNING, claims=payload)
+
+    def change_load(self, load_id: str, before: LoadStatus, **changes: Any) -> None:
+        """Change what is written down of a load, if its status is still the one it was before."""
+        connection = self._collections.connection
+        connection.request(
+            connection.client.set_payload,
+            self._loads,
+            payload={self._field(name): value for name, value in changes.items()},
+            points=self._load_where(load_id, before),
+            wait=True,
+        )
+
+    def complete_load(self, load_id: str) -> bool:
+        """Write down that a load is complete; with this its rows count.
+
+        Returns:
+            False if another load has taken it for dead.
+        """
+        record = self.load_record(load_id)
+        if record is None:
+            self._store_load(load_id, LoadStatus.COMPLETE, {})
+            return True
+        complete = {"status": int(LoadStatus.COMPLETE), "inserted_at": _now()}
+        self.change_load(load_id, LoadStatus.RUNNING, **complete)
+        record = self.load_record(load_id)
+        return record is not None and record.status is LoadStatus.COMPLETE
+
+    def _store_load(self, load_id: str, status: LoadStatus, more: dict[str, Any]) -> None:
+        field = self._field
+        row = {
+            field(C_DLT_LOADS_TABLE_LOAD_ID): load_id,
+            field("schema_name"): self._schema.name,
+            field("status"): int(status),
+            field("inserted_at"): _now(),
+            field("schema_version_hash"): self._schema.version_hash,
+        }
+        self._write(self._loads, self._load_key(load_id), row | more)
+
+    def _load_key(self, load_id: str) -> list[str]:
+        return [self._schema.name, load_id]
+
+    def _load_where(self, load_id: Any, status: LoadStatus) -> Any:
+        field = self._field
+        return matches({field(C_DLT_LOADS_TABLE_LOAD_ID): load_id, field("status"): int(status)})
+
+    def _write(self, collection: str, key: list[str], payload: Mapping[str, Any]) -> None:
+        from qdrant_client import models
+
+        point = models.PointStruct(
+            id=content_point_id(collection, key), vector={}, payload=dict(payload)
+        )
+        connection = self._collections.connection
+        connection.request(connection.client.upsert, collection, points=[point], wait=True)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()

@@ -1,0 +1,160 @@
+"""One load of a schema: its turn among others, its collections, its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from dlt.common.schema import Schema
+from dlt.common.schema.utils import get_nested_tables, get_root_table
+
+from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.generations.load_targets import LoadTargets
+from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.load_claims import Claim
+from dagster_qdrant.destination.loads.load_completion import remove_what_the_load_outdates
+from dagster_qdrant.destination.loads.load_leases import (
+    LoadLease,
+    LoadTakenBackError,
+    end_lease,
+    give_up,
+    keep_lease,
+    lease_of,
+    remove_stragglers,
+)
+from dagster_qdrant.destination.loads.load_package import (
+    emptied_tables,
+    failed_tables,
+    loaded_tables,
+)
+from dagster_qdrant.destination.loads.state_merge import base_states
+from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.connection import connect
+
+if TYPE_CHECKING:
+    from dagster_qdrant.destination.tables.table_plan import TablePlan
+
+logger = logging.getLogger(__name__)
+
+
+class Load:
+    """A load under way.
+
+    Args:
+        load_id: dlt's id of it.
+        schema: The schema whose tables are loaded.
+        config: The destination's options.
+        collections: The dataset's collections.
+        plan_of: The plan of a table.
+    """
+
+    def __init__(
+        self,
+        load_id: str,
+        schema: Schema,
+        config: QdrantDestinationConfiguration,
+        collections: Collections,
+        plan_of: Callable[[str], TablePlan],
+    ) -> None:
+        self._load_id = load_id
+        self._schema = schema
+        self._config = config
+        self._collections = collections
+        self._plan_of = plan_of
+        self._pipeline_name = config.pipeline_name or schema.name
+        self._dlt_tables = DltTables(collections, schema)
+        self._targets = LoadTargets(collections, config)
+
+    @property
+    def lease(self) -> LoadLease:
+        """The load's lease; made once a process, from what the load is going to do."""
+        return lease_of(self._load_id) or keep_lease(self._load_id, self._make_lease())
+
+    def _make_lease(self) -> LoadLease:
+        data_tables = loaded_tables(self._load_id) - set(self._schema.dlt_table_names())
+        plans = [self._plan_of(name) for name in sorted(data_tables)]
+        record = LoadRecord(
+            self._load_id,
+            self._pipeline_name,
+            LoadStatus.RUNNING,
+            tables=tuple(p.table_name for p in plans if p.write_disposition == "append"),
+            claims=tuple(self._claims(plans)),
+        )
+        options = self._config.connection
+        return LoadLease(record, self._config.abandoned_after, lambda: connect(options))
+
+    def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
+        emptied = emptied_tables()
+        chains = {chain[0].table_name: chain for plan in plans if (chain := self._chain(plan))}
+        for root, chain in chains.items():
+            is_made_anew = root in emptied or any(map(self._targets.is_made_anew, chain))
+            yield Claim.of(chain[0], is_made_anew=is_made_anew)
+        yield from map(Claim, sorted(emptied - set(chains)))
+
+    def _chain(self, plan: TablePlan) -> list[TablePlan]:
+        """The plans of a table's root and of all tables nested in that."""
+        root = str(get_root_table(self._schema.tables, plan.table_name)["name"])
+        tables = get_nested_tables(self._schema.tables, root)
+        return [self._plan_of(str(table["name"])) for table in tables]
+
+    def prepare(self, tables: set[str]) -> None:
+        """Make the collections that the load writes to, and fill those that are made anew.
+
+        Args:
+            tables: The tables that the load has, dlt's own among them.
+        """
+        data_tables = sorted(tables - set(self._schema.dlt_table_names()))
+        chains = [self._chain(self._plan_of(name)) for name in data_tables]
+        plans = {plan.table_name: plan for chain in chains for plan in chain}
+        with self.lease.alive(self._dlt_tables):
+            chosen = self._targets.choose(plans.values())
+            # Also those that get no row: what the load outdates is looked for in them.
+            others = plans.keys() - tables
+            there = {name for name in others if self._collections.exists(plans[name].collection)}
+            rebuilt = {plan.table_name for plan in chosen}
+            self._targets.ensure(self._plan_of(name) for name in sorted(tables | there | rebuilt))
+            self._targets.build(chosen, self._load_id)
+
+    def complete(self) -> None:
+        """Remove what the load outdates, then write down that it is complete.
+
+        Raises:
+            LoadTakenBackError: If another run of the pipeline took the load for dead.
+            QdrantTransientError: If a collection changed while it was embedded again.
+        """
+        lease = self.lease
+        with lease.alive(self._dlt_tables):
+            if not lease.is_complete:
+                self._complete(lease)
+        end_lease(self._load_id)
+
+    def _complete(self, lease: LoadLease) -> None:
+        load_id, dlt_tables, collections = self._load_id, self._dlt_tables, self._collections
+        if failed := failed_tables(load_id):
+            logger.warning(
+                "Rows of %s could not be loaded, so the rows that were there before stay.",
+                ", ".join(f"`{table}`" for table in sorted(failed)),
+            )
+        else:
+            remove_what_the_load_outdates(
+                load_id, loaded_tables(load_id), self._schema, collections, self._plan_of
+            )
+            self._targets.switch(dlt_tables.load_id_field)
+        lease.take_back_dead_loads(dlt_tables, collections)
+        if (base := base_states.pop(load_id, None)) is not None:
+            # Read and written by one load of the pipeline at a time.
+            lease.claim(Claim(self._schema.state_table_name, self._pipeline_name), dlt_tables)
+            dlt_tables.merge_state(self._pipeline_name, load_id, base)
+        try:
+            lease.complete(dlt_tables)
+        except LoadTakenBackError:
+            remove_stragglers(load_id, dlt_tables, collections)
+            raise
+
+    def give_up(self) -> None:
+        """Write down that the load will never be resumed, so that others need not wait for it."""
+        end_lease(self._load_id)
+        if (record := self._dlt_tables.load_record(self._load_id)) is not None:
+            give_up(record, self._dlt_tables)
+        remove_stragglers(self._load_id, self._dlt_tables, self._collections)

@@ -1,0 +1,131 @@
+"""What goes when a load is complete: former rows of replaced tables, orphans of merged ones.
+
+It happens after all rows of the load are in and before the load counts, and may happen again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dlt.common.schema import Schema
+from dlt.common.schema.utils import get_nested_tables, get_root_table
+
+from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
+from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
+from dagster_qdrant.qdrant.collections import Collections, matches
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+_PAGE = 500
+
+
+def remove_what_the_load_outdates(
+    load_id: str,
+    loaded_tables: set[str],
+    schema: Schema,
+    collections: Collections,
+    plan_of: Callable[[str], TablePlan],
+) -> None:
+    """Delete the rows that a load makes obsolete.
+
+    Args:
+        load_id: The load.
+        loaded_tables: The tables that it has files of.
+        schema: Their schema.
+        collections: The dataset's collections.
+        plan_of: The plan of a table.
+    """
+    tables = schema.tables
+    roots = {str(get_root_table(tables, name)["name"]) for name in loaded_tables if name in tables}
+    for root in sorted(roots):
+        chain = [plan_of(str(table["name"])) for table in get_nested_tables(tables, root)]
+        chain = [plan for plan in chain if collections.exists(plan.target)]
+        if not chain or chain[0].table_name != root:
+            continue
+        if chain[0].write_disposition == "replace":
+            for plan in chain:
+                _delete_former_rows(plan, load_id, collections)
+        elif chain[0].write_disposition == "merge":
+            if chain[0].merges_nested:
+                _delete_orphans(chain[0], chain[1:], load_id, collections)
+            if chain[0].hard_delete:
+                collections.delete_where(chain[0].target, _marked_as_deleted(chain[0], load_id))
+
+
+def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
+    from qdrant_client import models
+
+    replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
+    former = models.Filter(must=replaced.must, must_not=matches({plan.load_id: load_id}).must)
+    _delete(plan, former, load_id, collections)
+
+
+def _delete(plan: TablePlan, outdated: Any, load_id: str, collections: Collections) -> None:
+    from qdrant_client import models
+
+    if not (count := collections.count(plan.target, outdated)):
+        return
+    of_this_load = models.Filter(must=[outdated, matches({plan.load_id: load_id})])
+    counts = LoadCounts(outdated=count, points=-collections.count(plan.target, of_this_load))
+    collections.delete_where(plan.target, outdated)
+    load_reports.add(load_id, plan.table_name, counts)
+
+
+def _delete_orphans(
+    root: TablePlan, nested: list[TablePlan], load_id: str, collections: Collections
+) -> None:
+    """Delete nested rows that their root, which is in this load, no longer has."""
+    from qdrant_client import models
+
+    of_this_load = matches({root.load_id: load_id})
+    concerned = of_this_load
+    if root.hard_delete:
+        concerned = models.Filter(should=[of_this_load, _marked_as_deleted(root, load_id)])
+    fields = [root.row_id, DELETED, SUPERSEDED]
+    for records in collections.pages(root.target, concerned, payload=fields, page=_PAGE):
+        roots = [record.payload or {} for record in records]
+        gone = [row[root.row_id] for row in roots if row.get(DELETED)]
+        stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
+        for plan in nested:
+            # A condition on no ids at all has no type, which a strict server refuses.
+            for row_ids, spared in ((gone, None), (stay, of_this_load.must)):
+                if plan.root_id is not None and row_ids:
+                    theirs = matches({plan.root_id: row_ids})
+                    outdated = models.Filter(must=theirs.must, must_not=spared)
+                    _delete(plan, outdated, load_id, collections)
+        if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
+            _delete_descendants(superseded, root, nested, load_id, collections)
+            theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
+            collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
+
+
+def _marked_as_deleted(root: TablePlan, load_id: str) -> models.Filter:
+    """Points whose rows were deleted; also by a load that died, where no other can be at work."""
+    of_a_load = {} if root.keeps_deleted else {root.load_id: load_id}
+    return matches({DELETED: True, **of_a_load})
+
+
+def _delete_descendants(
+    row_ids: list[str],
+    parent: TablePlan,
+    nested: list[TablePlan],
+    load_id: str,
+    collections: Collections,
+) -> None:
+    """Delete the rows that hang on some rows, which need not have a root's id.
+
+    Only a merge gives them one; rows that a replace brought have none.
+    """
+    for plan in nested:
+        if plan.parent != parent.table_name or plan.parent_id is None:
+            continue
+        children = matches({plan.parent_id: row_ids})
+        if plan.is_parent:
+            for records in collections.pages(
+                plan.target, children, payload=[plan.row_id], page=_PAGE
+            ):
+                ids = [(record.payload or {})[plan.row_id] for record in records]
+                _delete_descendants(ids, plan, nested, load_id, collections)
+        _delete(plan, children, load_id, collections)

@@ -1,0 +1,303 @@
+"""Loads are written down from their beginning, so that others know what is under way and what died.
+
+Each load has a record before its first row, with what it claims, and shows signs of life while it
+works. Loads whose claims conflict wait for one another. A row that is appended gets a new id with
+each extraction, so a run that starts anew cannot tell the rows of one that died from its own: the
+next load of the same pipeline takes back what a dead one appended, and then counts itself as
+complete.
+
+Whether another load is alive is told by its heartbeat moving between two looks. No clock is
+compared with another machine's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
+from dagster_qdrant.errors import QdrantError, QdrantTransientError
+from dagster_qdrant.qdrant.collections import Collections, matches
+from dagster_qdrant.qdrant.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT = 1.0  # seconds, at most
+_REPORT_INTERVAL = 5.0
+
+
+class LoadTakenBackError(QdrantTransientError):
+    """Another run took this load for dead, and what it wrote is not safe."""
+
+    def __init__(self, load_id: str, pipeline_name: str) -> None:
+        super().__init__(
+            f"Load {load_id} of pipeline `{pipeline_name}` gave no sign of life for a while, so "
+            "another run took it for dead, and may have removed what it wrote. Run it again. "
+            "(Without Dagster, throw the load away before: `dlt pipeline ... abort-packages`.)"
+        )
+
+
+class LoadLease:
+    """The right of one load to write, as long as it shows that it is alive.
+
+    Args:
+        load: The load as it is to be written down.
+        abandoned_after: Seconds of silence after which another load counts as dead.
+        connect: Opens a connection that the load keeps, whoever else comes and goes: on a local
+            path, no other process gets in between two files of it and finds it silent.
+    """
+
+    def __init__(
+        self,
+        load: LoadRecord,
+        abandoned_after: float,
+        connect: Callable[[], AbstractContextManager[Connection]],
+    ) -> None:
+        self._load = load
+        self._load_id = load.load_id
+        self._claims = load.claims
+        self._abandoned_after = abandoned_after
+        self._pause = min(_HEARTBEAT, abandoned_after / 4)
+        self._connect = connect
+        self._kept = ExitStack()
+        self._is_kept = False
+        self._guard = threading.Lock()
+        self._begun: float | None = None
+        self._is_granted = False
+        self.is_complete = False  # which dlt need not have noticed when it died
+        self._former: list[LoadRecord] = []
+        self._beats = itertools.count(1)
+        self._lost = False
+
+    @contextmanager
+    def alive(self, dlt_tables: DltTables) -> Iterator[None]:
+        """Show signs of life while something is done for the load, once it is its turn.
+
+        Raises:
+            LoadTakenBackError: If it is resumed after another load took it for dead.
+        """
+        try:
+            with self._guard:
+                if not self._is_kept:
+                    self._kept.enter_context(self._connect())
+                    self._is_kept = True
+                if self._begun is None:
+                    self._begin(dlt_tables)
+            with self._beating(dlt_tables):
+                with self._guard:
+                    if not self._is_granted:
+                        self._former = self._others(dlt_tables)
+                        self._wait_for_turn(self._claims, self._former, dlt_tables)
+                        self._is_granted = True
+                yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Close the connection that the load keeps; it is complete, or will go on later if ever."""
+        with self._guard:
+            self._is_kept = False
+            self._kept.close()
+
+    def claim(self, claim: Claim, dlt_tables: DltTables) -> None:
+        """Have something more for the load, which is shown to be alive; waits until it is free."""
+        self._claims = (*self._claims, claim)
+        dlt_tables.claim(self._load_id, self._claims)
+        self._wait_for_turn((claim,), self._others(dlt_tables), dlt_tables)
+
+    def _begin(self, dlt_tables: DltTables) -> None:
+        """Write the load down, with its claims, before others are looked at."""
+        record = dlt_tables.load_record(self._load_id)
+        if record is not None and record.status > LoadStatus.RUNNING:
+            raise self._taken_back()
+        self.is_complete = record is not None and record.status is LoadStatus.COMPLETE
+        self._is_granted = self.is_complete
+        if not self.is_complete:
+            dlt_tables.begin_load(self._load)
+        self._begun = time.monotonic()
+
+    @contextmanager
+    def _beating(self, dlt_tables: DltTables) -> Iterator[None]:
+        done = threading.Event()
+
+        def keep_beating() -> None:
+            while not done.wait(self._pause):
+                self._beat(dlt_tables)
+
+        name = f"heartbeat-{self._load_id}"
+        thread = threading.Thread(target=keep_beating, name=name, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _beat(self, dlt_tables: DltTables) -> None:
+        """Show a sign of life, and see whether another load has seen none for too long."""
+        try:
+            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=next(self._beats))
+            record = dlt_tables.load_record(self._load_id)
+            self._lost = record is None or record.status > LoadStatus.RUNNING
+        except QdrantError as error:  # what is being done meets it too, and reports it
+            logger.debug("No sign of life of load %s: %s", self._load_id, error)
+
+    def _wait_for_turn(
+        self, claims: tuple[Claim, ...], others: list[LoadRecord], dlt_tables: DltTables
+    ) -> None:
+        """Wait until no other load that comes first claims the same. The silent ones are dead.
+
+        Args:
+            claims: What is waited for, written down already.
+            others: The loads that were there afterwards.
+            dlt_tables: dlt's tables.
+        """
+        running = [other for other in others if other.status is LoadStatus.RUNNING]
+        tickets = in_line(claims, [claim for other in running for claim in other.claims])
+        if tickets == claims:
+            return
+        held = tuple(claim for claim in self._claims if claim not in claims)
+        self._claims = held + tickets
+        dlt_tables.claim(self._load_id, self._claims)
+        heartbeats: dict[str, tuple[int, float]] = {}
+        reported = 0.0
+        while first := [
+            other
+            for other in self._others(dlt_tables)
+            if other.status is LoadStatus.RUNNING
+            and is_behind(tickets, self._load_id, other.claims, other.load_id)
+        ]:
+            self.refuse_if_lost()
+            now = time.monotonic()
+            for other in first:
+                heartbeat, since = heartbeats.get(other.load_id, (None, now))
+                if heartbeat != other.heartbeat:
+                    heartbeats[other.load_id] = (other.heartbeat, now)
+                elif now - since >= self._abandoned_after:
+                    logger.warning("Load %s seems to be dead; it is not waited for.", other.load_id)
+                    give_up(other, dlt_tables)
+            if now - reported >= _REPORT_INTERVAL:
+                reported = now
+                _report_wait(first[0], tickets)
+            time.sleep(self._pause / 2)
+
+    def _others(self, dlt_tables: DltTables) -> list[LoadRecord]:
+        unfinished = dlt_tables.unfinished_loads()
+        return [other for other in unfinished if other.load_id != self._load_id]
+
+    def refuse_if_lost(self) -> None:
+        """Write no more for a load that another one took for dead.
+
+        Raises:
+            LoadTakenBackError: If that happened.
+        """
+        if self._lost:
+            raise self._taken_back()
+
+    def _taken_back(self) -> LoadTakenBackError:
+        return LoadTakenBackError(self._load_id, self._load.pipeline_name)
+
+    def complete(self, dlt_tables: DltTables) -> None:
+        """Write down that the load is complete; with this its rows count.
+
+        Raises:
+            LoadTakenBackError: If another load has taken it for dead.
+        """
+        if not dlt_tables.complete_load(self._load_id):
+            raise self._taken_back()
+
+    def take_back_dead_loads(self, dlt_tables: DltTables, collections: Collections) -> None:
+        """Remove what loads of the pipeline appended that were not complete when this one began.
+
+        Waits until each of them has moved, or was silent for long enough.
+        """
+        waiting = {
+            record.load_id: record
+            for record in self._former
+            if record.tables and record.pipeline_name == self._load.pipeline_name
+        }
+        while waiting:
+            now = {other.load_id: other for other in self._others(dlt_tables)}
+            silent = time.monotonic() - (self._begun or 0.0) >= self._abandoned_after
+            for load_id, before in list(waiting.items()):
+                record = now.get(load_id)
+                if record is None:
+                    del waiting[load_id]  # complete by now
+                elif record.status is LoadStatus.FAILED or (
+                    silent and record.heartbeat == before.heartbeat
+                ):
+                    _take_back(record, dlt_tables, collections)
+                    del waiting[load_id]
+                elif record.heartbeat != before.heartbeat:
+                    del waiting[load_id]  # alive
+            if waiting:
+                time.sleep(self._pause / 2)
+
+
+def give_up(load: LoadRecord, dlt_tables: DltTables) -> None:
+    """Write down that a load will never be complete.
+
+    What it appended stays until the next load of its pipeline, which uses the vectors.
+    """
+    ended = LoadStatus.FAILED if load.tables else LoadStatus.TAKEN_BACK
+    dlt_tables.change_load(load.load_id, LoadStatus.RUNNING, status=int(ended))
+
+
+def remove_stragglers(load_id: str, dlt_tables: DltTables, collections: Collections) -> None:
+    """Remove what a load appended after it was taken back and before it noticed."""
+    record = dlt_tables.load_record(load_id)
+    if record is not None and record.status is LoadStatus.TAKEN_BACK:
+        _remove_appended(record, dlt_tables, collections)
+
+
+def _take_back(dead: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:
+    logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
+    # In this order it can be done again from any point, and the load, if it lives after all,
+    # notices before it counts as complete.
+    dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
+    _remove_appended(dead, dlt_tables, collections)
+    dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
+
+
+def _remove_appended(load: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:
+    for table_name in load.tables:
+        rows = matches({dlt_tables.load_id_field: load.load_id})
+        collections.delete_where(collections.name(table_name), rows)
+
+
+def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
+    claimed = {
+        theirs.name for theirs in other.claims for mine in claims if mine.conflicts_with(theirs)
+    }
+    logger.warning(
+        "Waiting for load %s of pipeline `%s`, which is at work on %s too, to end.",
+        other.load_id,
+        other.pipeline_name,
+        ", ".join(f"`{name}`" for name in sorted(claimed)),
+    )
+
+
+# The leases of this process. dlt makes a new job client for each step of a load.
+_leases: dict[str, LoadLease] = {}
+
+
+def lease_of(load_id: str) -> LoadLease | None:
+    """The lease of a load in this process; None if there is none yet."""
+    return _leases.get(load_id)
+
+
+def keep_lease(load_id: str, lease: LoadLease) -> LoadLease:
+    """Keep the lease of a load until the load ends."""
+    return _leases.setdefault(load_id, lease)
+
+
+def end_lease(load_id: str) -> None:
+    """Let a lease go; its load is complete, or will never be."""
+    if (lease := _leases.pop(load_id, None)) is not None:
+        lease.release()

@@ -1,0 +1,35 @@
+"""What dlt's package of the load under way says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlt.common.configuration.container import Container
+from dlt.common.storages.load_package import (
+    LoadPackageStateInjectableContext,
+    ParsedLoadJobFileName,
+    load_package_state,
+)
+
+
+def loaded_tables(load_id: str) -> set[str]:
+    """The tables that a load has files of."""
+    return {job.table_name for jobs in _jobs(load_id).values() for job in jobs}
+
+
+def failed_tables(load_id: str) -> set[str]:
+    """The tables of which a file could not be loaded. dlt can be told to go on where one failed."""
+    return {job.table_name for job in _jobs(load_id)["failed_jobs"]}
+
+
+def emptied_tables() -> set[str]:
+    """The tables that the load drops or empties before it loads: dlt's `refresh`."""
+    package = load_package_state()["state"]
+    emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
+    return {str(table["name"]) for table in emptied}
+
+
+def _jobs(load_id: str) -> Mapping[Any, list[ParsedLoadJobFileName]]:
+    package = Container()[LoadPackageStateInjectableContext].storage
+    return package.get_load_package_jobs(load_id)

@@ -1,0 +1,90 @@
+"""A row on its way to become a point, with the fingerprints that tell whether it changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_qdrant.destination.tables.point_ids import canonical_json
+from dagster_qdrant.destination.tables.table_plan import OWN_FIELDS, TablePlan
+
+
+@dataclass
+class Row:
+    """A row on its way to become a point."""
+
+    payload: dict[str, Any]
+    identity: Any  # what tells it from other rows
+    point_id: str
+    text: str | None
+    row_hash: str
+    embedding_hash: str | None
+    size: int  # of its JSON, in bytes
+    vector: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        payload: dict[str, Any],
+        plan: TablePlan,
+        model: str,
+        *,
+        size: int,
+        identity: Any = None,
+        point_id: str | None = None,
+    ) -> Row:
+        """Make a row of a payload.
+
+        Args:
+            payload: All that is known of it.
+            plan: How rows of its table become points.
+            model: The model that embeds it.
+            size: Of its JSON, in bytes.
+            identity: What tells it from other rows. Default: its content.
+            point_id: Its point's id. Default: the one that follows from its identity.
+        """
+        content = {
+            name: value
+            for name, value in payload.items()
+            if name not in plan.links and name not in OWN_FIELDS
+        }
+        identity = content if identity is None else identity
+        text = embedding_text(payload, plan.embed, plan.embed_variants)
+        return cls(
+            payload=payload,
+            identity=identity,
+            point_id=point_id or plan.point_id(identity),
+            text=text,
+            row_hash=digest(canonical_json(content)),
+            embedding_hash=(
+                None if text is None else digest(canonical_json([model, plan.embed, text]))
+            ),
+            size=size,
+        )
+
+
+def embedding_text(
+    payload: Mapping[str, Any],
+    columns: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+) -> str | None:
+    """The text of a row that is embedded, or None if it has none.
+
+    Args:
+        payload: The row.
+        columns: The columns whose text counts.
+        variants: For each of them the columns in which values of other types are.
+
+    Returns:
+        The texts of the columns joined by line breaks, without NULLs and blanks.
+    """
+    values = (payload.get(name) for column in columns for name in (column, *variants[column]))
+    texts = [str(value) for value in values if value is not None]
+    return "\n".join(text for text in texts if text.strip()) or None
+
+
+def digest(text: str) -> str:
+    """A fingerprint of 32 hexadecimal digits."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

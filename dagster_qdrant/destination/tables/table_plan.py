@@ -1,0 +1,277 @@
+"""What dlt's hints ask for a table, in the terms of this destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlt.common.schema import Schema
+from dlt.common.schema.typing import (
+    C_DLT_ID,
+    C_DLT_LOAD_ID,
+    C_DLT_LOADS_TABLE_LOAD_ID,
+    TTableSchema,
+)
+from dlt.common.schema.utils import (
+    get_columns_names_with_prop,
+    get_dedup_sort_tuple,
+    get_first_column_name_with_prop,
+    get_nested_tables,
+    is_nested_table,
+)
+
+from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
+from dagster_qdrant.qdrant.collections import IndexType
+
+# What this destination adds to a payload. dlt keeps names that begin with "_dlt" to itself, so no
+# column can have them.
+EMBEDDING_HASH = "_dlt_embedding_hash"
+ROW_HASH = "_dlt_row_hash"
+# Marks a point whose row was deleted by the load under way, and which goes when that is complete.
+DELETED = "_dlt_deleted"
+# dlt's ids of former rows of a key, whose nested rows go when the load under way is complete.
+SUPERSEDED = "_dlt_superseded"
+# The partition that a row of a replaced table belongs to.
+PARTITION = "_dlt_partition"
+OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED, SUPERSEDED, PARTITION})
+
+# In dlt's id of a row whose key came before in the load, what stands before the number of rows
+# that came before it. No other id of dlt's has this character.
+PLACE_MARK = "#"
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """How the rows of one table become points.
+
+    Args:
+        table_name: The table.
+        collection: The collection as its readers call it; point ids follow from this name.
+        target: The collection that a load writes to, if another one takes its place when the load
+            is complete; else the same.
+        write_disposition: "append", "merge" or "replace".
+        partition: The part of the table that is replaced, or None for all of it.
+        nested: Whether the rows come from lists in another table's rows.
+        key: The columns that identify a row, empty if its content does.
+        key_types: dlt's data types of these columns.
+        embed: The columns whose text is embedded.
+        embed_variants: For each of them the columns in which dlt puts its values of other types.
+        hard_delete: The column that marks a row as deleted.
+        dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
+            "desc" (the highest). None: the last row.
+        row_id: The column with dlt's own id of a row.
+        load_id: The column with the id of the load that wrote a row.
+        root_id: The column with the root row's id, in nested tables of a merge.
+        parent: The table whose rows' lists these rows come from, in nested tables.
+        parent_id: The column with the parent row's id, in nested tables.
+        links: Columns that dlt makes anew for each load and that say nothing of the content.
+        is_linked: Whether rows of other tables refer to these rows, or these rows to others.
+        is_parent: Whether rows of other tables refer to these rows.
+        dlt_indexes: The payload fields that dlt's own books are read by.
+    """
+
+    table_name: str
+    collection: str
+    target: str
+    write_disposition: str
+    partition: str | None
+    nested: bool
+    key: tuple[str, ...]
+    key_types: tuple[str | None, ...]
+    embed: tuple[str, ...]
+    embed_variants: Mapping[str, tuple[str, ...]]
+    hard_delete: str | None
+    dedup_sort: tuple[str, str] | None
+    row_id: str
+    load_id: str
+    root_id: str | None
+    parent: str | None
+    parent_id: str | None
+    links: frozenset[str]
+    is_linked: bool
+    is_parent: bool
+    dlt_indexes: Mapping[str, IndexType]
+
+    @property
+    def former(self) -> str | None:
+        """The collection whose place the target takes when the load is complete, if any."""
+        return self.collection if self.collection != self.target else None
+
+    @property
+    def indexes(self) -> dict[str, IndexType]:
+        """The payload fields that loads and checks filter or sort by."""
+        indexes = dict(self.dlt_indexes)
+        if self.embed:
+            indexes[EMBEDDING_HASH] = "keyword"
+        if self.partition is not None:
+            indexes[PARTITION] = "keyword"
+        if self.is_parent:
+            indexes[self.row_id] = "keyword"
+        if self.nested and self.write_disposition == "merge":
+            # What came by a replace has no root's id.
+            indexes |= {name: "keyword" for name in (self.root_id, self.parent_id) if name}
+        if self.hard_delete:
+            indexes[DELETED] = "bool"
+        return indexes
+
+    @property
+    def merges_nested(self) -> bool:
+        """Whether a row that is merged brings nested rows, which replace those of its key."""
+        return self.write_disposition == "merge" and self.is_parent and not self.nested
+
+    @property
+    def marks_unchanged(self) -> bool:
+        """Whether rows that a load found unchanged get its id, since others go when it is done.
+
+        These are former rows of replaced tables, and nested rows that their root no longer has. Or
+        since of two rows of a load that which comes later need not be the one that counts.
+        """
+        return self.write_disposition == "replace" or self.is_linked or self.dedup_sort is not None
+
+    @property
+    def keeps_deleted(self) -> bool:
+        """Whether a deleted row's point stays, marked, until the load is complete.
+
+        Nested rows are found by it, or a row of the same key that comes later and does not count.
+        """
+        return self.is_linked or self.dedup_sort is not None
+
+    def counts_less(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether of two rows of a key, the latter met earlier, the former is passed over.
+
+        A row without a value to sort by counts less than one with a value. Of rows with the same
+        value, and where there is nothing to sort by, the one that came later counts.
+        """
+        if self.dedup_sort is not None:
+            column, order = self.dedup_sort
+            value, best = row.get(column), other.get(column)
+            if (value is None) is not (best is None):
+                return value is None
+            if type(value) is not type(best):
+                value, best = str(value), str(best)
+            if value is not None and best is not None and value != best:
+                return bool(value > best if order == "asc" else value < best)
+        return self.place(row) < self.place(other)
+
+    def place(self, row: Mapping[str, Any]) -> int:
+        """How many rows came before one whose key is repeated; 0 for the first of a key."""
+        _, _, place = str(row.get(self.row_id)).partition(PLACE_MARK)
+        return int(place) if place.isdecimal() else 0
+
+    def superseded(self, row: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
+        """The ids that dlt gave to other rows of a key, by which their nested rows are found."""
+        if not self.merges_nested:
+            return []
+        ids = {
+            row_id
+            for other in (row, *others)
+            for row_id in (other.get(self.row_id), *other.get(SUPERSEDED, ()))
+        }
+        return sorted(ids - {row.get(self.row_id), None})
+
+    def point_id(self, identity: Any, occurrence: int = 0) -> str:
+        """The id of the point of a row.
+
+        Args:
+            identity: The values of its key, or its content if there is no key.
+            occurrence: How many rows of the load with the same identity came before.
+        """
+        if self.partition is not None:  # the same row in two partitions is two points
+            identity = {"partition": self.partition, "row": identity}
+        elif self.key and not occurrence:
+            return key_point_id(self.collection, identity, self.key_types)
+        return content_point_id(self.collection, identity, occurrence)
+
+    @classmethod
+    def of(
+        cls,
+        table: TTableSchema,
+        schema: Schema,
+        collection: str,
+        target: str | None = None,
+        partition: str | None = None,
+    ) -> TablePlan:
+        """Read the plan off a table that dlt prepared for loading."""
+        columns: Mapping[str, Any] = table["columns"]
+        disposition = str(table["write_disposition"])
+        row_id = schema.naming.normalize_identifier(C_DLT_ID)
+        load_id = schema.naming.normalize_identifier(C_DLT_LOAD_ID)
+        nested = is_nested_table(table)
+        primary_key = get_columns_names_with_prop(table, "primary_key")
+        unique = [c for c in get_columns_names_with_prop(table, "unique") if c != row_id]
+        if disposition == "append" or (disposition == "merge" and nested):
+            # dlt's row ids in nested tables follow from the parent's key and the position.
+            key = [row_id]
+        elif disposition == "merge":
+            key = primary_key or unique
+        else:
+            key = primary_key
+        is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
+        embed = tuple(get_columns_names_with_prop(table, EMBED_HINT))
+        # In an order that does not depend on which column came first in the rows.
+        key = sorted(key)
+        links = {
+            name
+            for name, column in columns.items()
+            if any(column.get(hint) for hint in ("row_key", "parent_key", "root_key"))
+        }
+        return cls(
+            table_name=str(table["name"]),
+            collection=collection,
+            target=target or collection,
+            write_disposition=disposition,
+            partition=partition if disposition == "replace" else None,
+            nested=nested,
+            key=tuple(key),
+            key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
+            embed=embed,
+            embed_variants={name: variants_of(name, columns) for name in embed},
+            hard_delete=(
+                get_first_column_name_with_prop(table, "hard_delete")
+                if disposition == "merge"
+                else None
+            ),
+            dedup_sort=get_dedup_sort_tuple(table) if disposition == "merge" else None,
+            row_id=row_id,
+            load_id=load_id,
+            root_id=get_first_column_name_with_prop(table, "root_key"),
+            parent=table.get("parent"),
+            parent_id=get_first_column_name_with_prop(table, "parent_key"),
+            links=frozenset(links | {row_id, load_id}),
+            is_linked=nested or is_parent,
+            is_parent=is_parent,
+            dlt_indexes=_dlt_indexes(str(table["name"]), schema),
+        )
+
+
+def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, IndexType]:
+    """The payload fields that dlt's books are read by: in its own tables, and in all others."""
+    field = schema.naming.normalize_identifier
+    by_table: dict[str, dict[str, IndexType]] = {
+        schema.version_table_name: {
+            field("schema_name"): "keyword",
+            field("version_hash"): "keyword",
+            field("inserted_at"): "datetime",
+        },
+        schema.loads_table_name: {
+            field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
+            field("status"): "integer",
+        },
+        schema.state_table_name: {
+            field("pipeline_name"): "keyword",
+            field("created_at"): "datetime",
+            field(C_DLT_LOAD_ID): "keyword",
+        },
+    }
+    return by_table.get(table_name, {field(C_DLT_LOAD_ID): "keyword"})
+
+
+def variants_of(name: str, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns beside a column in which dlt puts values that are not of the column's type."""
+    return tuple(
+        other
+        for other, column in columns.items()
+        if column.get("variant") and other.startswith(f"{name}__v_")
+    )

@@ -1,0 +1,27 @@
+"""The collection that a table is loaded into, made as the table's plan asks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.qdrant.collections import Collections
+
+
+def ensure_collection(
+    collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
+) -> None:
+    """See that the collection which a table is loaded into is there, with its indexes.
+
+    Args:
+        collections: The dataset's collections.
+        plan: The plan of the table.
+        embedding: The model whose vectors it holds, if columns are embedded.
+    """
+    about: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
+    vectors: dict[str, int] = {}
+    if plan.embed:
+        about |= {"model": embedding.model, "embed": list(plan.embed)}
+        vectors = {embedding.vector_name: embedding.vector_size}
+    collections.ensure(plan.target, about=about, vectors=vectors, indexes=plan.indexes)

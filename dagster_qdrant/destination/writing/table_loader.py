@@ -1,0 +1,310 @@
+"""Rows -> points: what of a table's rows is new or changed is embedded and written.
+
+Nothing here knows where the rows come from: a file of a load, or a collection that is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.table_plan import (
+    DELETED,
+    EMBEDDING_HASH,
+    ROW_HASH,
+    SUPERSEDED,
+    TablePlan,
+)
+from dagster_qdrant.destination.writing.load_counts import LoadCounts
+from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
+from dagster_qdrant.embedding.local import TextsInModel, load_embedder
+from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
+from dagster_qdrant.qdrant.collections import Collections, vector_params
+
+
+@dataclass
+class _Embedding:
+    """A window whose texts are being embedded.
+
+    Args:
+        window: The window.
+        rows_read: How many rows it was made of.
+        vectors: Vectors that were there already, by their texts' hash.
+        new: The hashes of the texts in the model.
+        texts: These texts.
+        started: When they were given to it.
+    """
+
+    window: Window
+    rows_read: int
+    vectors: dict[str, Any] = field(default_factory=dict)
+    new: list[str] = field(default_factory=list)
+    texts: TextsInModel | None = None
+    started: float = 0.0
+
+
+class TableLoader:
+    """Brings windows of rows into the collection of a table.
+
+    Args:
+        collections: The dataset's collections.
+        plan: How the rows become points.
+        config: The destination's options.
+        load_id: The load that the rows belong to.
+    """
+
+    def __init__(
+        self,
+        collections: Collections,
+        plan: TablePlan,
+        config: QdrantDestinationConfiguration,
+        load_id: str,
+    ) -> None:
+        self.counts = LoadCounts()
+        self._collections = collections
+        self._connection = collections.connection
+        self._plan = plan
+        self._config = config
+        self._load_id = load_id
+        # Where vectors may be that this load needs.
+        self._sources = [plan.target]
+        if plan.former and plan.embed:
+            former = collections.describe(plan.former)
+            if former and config.embedding.vector_name in vector_params(former):
+                self._sources.append(plan.former)
+        self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links)]
+        if plan.dedup_sort:
+            self._looked_up.append(plan.dedup_sort[0])
+        if plan.merges_nested:
+            self._looked_up.append(SUPERSEDED)
+        # How often a content came that more than one row has.
+        self._occurrences: dict[str, int] = {}
+        # The vectors that were made last, which may not be in the collection yet.
+        self._made: dict[str, Any] = {}
+        self._made_at = 0.0
+
+    def load(self, windows: Iterable[list[Row]], report: Callable[[LoadCounts], None]) -> None:
+        """Load windows one after the other. Doing it again changes nothing.
+
+        Args:
+            windows: The rows.
+            report: Called after each window.
+        """
+        config = self._config
+        embedding: _Embedding | None = None
+
+        def write_embedded() -> None:
+            if embedding is None:
+                return
+            self._take_vectors(embedding)
+            writer.finish()
+            writer.start(embedding.window)
+            self._count(embedding)
+            report(self.counts)
+
+        with PointWriter(
+            self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
+        ) as writer:
+            try:
+                for rows in windows:
+                    # While a window is embedded, the one before it is written and the next one is
+                    # looked up, unless they concern the same points.
+                    point_ids = {row.point_id for row in rows}
+                    if embedding and not point_ids.isdisjoint(embedding.window.rows):
+                        write_embedded()
+                        embedding = None
+                    if not point_ids.isdisjoint(writer.pending_ids):
+                        writer.finish()
+                    following = self._start_to_embed(self._resolve(rows), len(rows), embedding)
+                    write_embedded()
+                    embedding = following
+                write_embedded()
+            except BaseException:
+                if embedding and embedding.texts:
+                    embedding.texts.cancel()
+                raise
+            writer.finish()
+        self.counts.seconds_writing = writer.seconds
+
+    def _resolve(self, rows: list[Row]) -> Window:
+        """Decide for each row what has to be done, with one look at what is there."""
+        window, plan = Window(), self._plan
+        existing = self._look_up([row.point_id for row in rows])
+        if plan.write_disposition == "replace":
+            existing |= self._tell_twins_apart(rows, existing)
+        for row in rows:
+            self._choose(row, window)
+        for row in window.rows.values():
+            known = existing.get(row.point_id, {})
+            is_new = known.get(plan.load_id) != self._load_id
+            if not is_new and plan.counts_less(row.payload, known):
+                if superseded := plan.superseded(known, [row.payload]):
+                    row.payload = {SUPERSEDED: superseded}
+                    window.marked.append(row)
+                continue
+            if superseded := plan.superseded(row.payload, [known]):
+                row.payload[SUPERSEDED] = superseded
+            if plan.hard_delete and _is_deleted(row.payload.get(plan.hard_delete)):
+                window.new_points -= not is_new
+                self._delete(row, window)
+                continue
+            same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
+            row.payload[ROW_HASH] = row.row_hash
+            if row.embedding_hash:
+                row.payload[EMBEDDING_HASH] = row.embedding_hash
+            if row.point_id not in existing or not same_vector:
+                window.upsert.append(row)
+            elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
+                window.unchanged.append(row)
+                marks = plan.marks_unchanged or plan.place(row.payload) > 0
+                window.marked += [row] * marks
+                is_new = is_new and marks
+            else:
+                window.overwrite.append(row)
+            window.new_points += is_new
+        return window
+
+    def _choose(self, row: Row, window: Window) -> None:
+        """Take a row into a window, unless one of the same key counts that is there already."""
+        other = window.rows.setdefault(row.point_id, row)
+        if other is row:
+            return
+        if self._plan.counts_less(row.payload, other.payload):
+            row, other = other, row
+        if superseded := self._plan.superseded(row.payload, [other.payload]):
+            row.payload[SUPERSEDED] = superseded
+        window.rows[row.point_id] = row
+
+    def _delete(self, row: Row, window: Window) -> None:
+        plan = self._plan
+        if not (plan.keeps_deleted or plan.place(row.payload)):
+            window.deleted.append(row)
+            return
+        kept = {plan.row_id, plan.load_id, SUPERSEDED, *(plan.dedup_sort or ())}
+        row.payload = {name: value for name, value in row.payload.items() if name in kept}
+        row.payload[DELETED] = True
+        row.text = None
+        window.tombstones.append(row)
+
+    def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
+        return not self._plan.is_linked or all(
+            row.payload.get(name) == known.get(name)
+            for name in self._plan.links
+            if name != self._plan.load_id
+        )
+
+    def _look_up(self, point_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        records = self._connection.request(
+            self._connection.client.retrieve,
+            self._plan.target,
+            ids=list(dict.fromkeys(point_ids)),
+            with_payload=self._looked_up,
+            with_vectors=False,
+        )
+        return {str(record.id): record.payload or {} for record in records}
+
+    def _tell_twins_apart(
+        self, rows: list[Row], existing: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Give rows that are equal in this load an id each.
+
+        The first of them has the plain id, and so has a row of the next load. Which ids are taken
+        by others of this load, earlier windows and files included, is read off the collection.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        taken: dict[str, Any] = {}
+
+        def is_free(row: Row) -> bool:
+            row_id = row.payload.get(self._plan.row_id)
+            if taken.get(row.point_id, row_id) != row_id:
+                return False
+            known = found.get(row.point_id) or existing.get(row.point_id) or {}
+            written_now = known.get(self._plan.load_id) == self._load_id
+            return not written_now or known.get(self._plan.row_id) == row_id
+
+        waiting = rows
+        while waiting:
+            blocked: list[Row] = []
+            for row in waiting:
+                if is_free(row):
+                    taken[row.point_id] = row.payload.get(self._plan.row_id)
+                    continue
+                base = self._plan.point_id(row.identity)
+                self._occurrences[base] = self._occurrences.get(base, 0) + 1
+                row.point_id = self._plan.point_id(row.identity, self._occurrences[base])
+                blocked.append(row)
+            if blocked:
+                found |= self._look_up([row.point_id for row in blocked])
+            waiting = blocked
+        return found
+
+    def _start_to_embed(
+        self, window: Window, rows_read: int, before: _Embedding | None
+    ) -> _Embedding:
+        """Begin to embed those texts of a window that no point has."""
+        embedding = _Embedding(window, rows_read)
+        texts = {str(row.embedding_hash): row.text for row in window.upsert if row.text is not None}
+        if not texts:
+            return embedding
+        underway = set(before.new if before else ())
+        embedding.vectors = {name: self._made[name] for name in texts if name in self._made}
+        found = self._vectors_there_already(set(texts) - set(embedding.vectors) - underway)
+        self.counts.reused += sum(row.embedding_hash in found for row in window.upsert)
+        self.counts.embedded += sum(
+            row.text is not None and row.embedding_hash not in found for row in window.upsert
+        )
+        embedding.vectors |= found
+        embedding.new = [
+            name for name in texts if name not in embedding.vectors and name not in underway
+        ]
+        if embedding.new:
+            try:
+                embedder = load_embedder(self._config.embedding)
+            except EmbeddingError as error:
+                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
+            embedding.started = time.monotonic()
+            embedding.texts = embedder.start([str(texts[name]) for name in embedding.new])
+        return embedding
+
+    def _take_vectors(self, embedding: _Embedding) -> None:
+        """Wait for the texts of a window, and give each row that is written its vector."""
+        vectors = self._made | embedding.vectors
+        self._made = {}
+        if embedding.texts:
+            self._made = dict(zip(embedding.new, embedding.texts.result(), strict=True))
+            now = time.monotonic()
+            self.counts.seconds_embedding += now - max(embedding.started, self._made_at)
+            self._made_at = now
+            self.counts.texts += len(embedding.new)
+            self.counts.tokens += embedding.texts.tokens
+        vectors |= self._made
+        for row in embedding.window.upsert:
+            if row.text is not None:
+                row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
+
+    def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
+        vector_name = self._config.embedding.vector_name
+        found: dict[str, Any] = {}
+        for collection in self._sources:
+            missing = embedding_hashes - set(found)
+            found |= self._collections.vectors(collection, vector_name, EMBEDDING_HASH, missing)
+        return found
+
+    def _count(self, embedding: _Embedding) -> None:
+        counts, window = self.counts, embedding.window
+        counts.rows += embedding.rows_read
+        counts.written += len(window.upsert)
+        counts.payload_only += len(window.overwrite)
+        counts.unchanged += len(window.unchanged)
+        counts.deleted += len(window.deleted) + len(window.tombstones)
+        counts.points += window.new_points
+        counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
+
+
+def _is_deleted(mark: Any) -> bool:
+    # dlt's rule: a boolean deletes when it is true, any other value when it is not NULL.
+    return mark if isinstance(mark, bool) else mark is not None

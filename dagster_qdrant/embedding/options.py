@@ -1,0 +1,147 @@
+"""Which model embeds, and what is known of it before it is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from dagster_qdrant.errors import EmbeddingError
+
+DEFAULT_MODEL = "BAAI/bge-small-en"
+VECTOR_NAME_PREFIX = "fast-"
+
+_CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """Which model embeds, and with how much of the machine.
+
+    Args:
+        model: Name of a text embedding model of fastembed.
+        model_path: Folder with the model's files, for machines without access to a model hub.
+        cache_dir: Folder to keep downloaded models in. Default: `fastembed` in the user's cache
+            folder (fastembed's own default is the temporary folder).
+        local_files_only: Never download; the model has to be in `cache_dir`.
+        threads: Threads that onnxruntime uses for one batch.
+        providers: onnxruntime's execution providers, in order of preference. All of them have to
+            be there: none is left out in silence.
+        cuda: Whether to use an Nvidia GPU. None: if onnxruntime can.
+        device_ids: The GPUs to share the texts between. Default: the first.
+        batch_size: The most texts in a batch. Default: 32, on a GPU 256.
+        parallelism: Batches embedded at once. 0: as many as fill the cores, or one a GPU.
+
+    Raises:
+        EmbeddingError: For values out of range or without effect.
+
+    Example:
+        >>> EmbeddingOptions(model="BAAI/bge-small-en").vector_name
+        'fast-bge-small-en'
+    """
+
+    model: str = DEFAULT_MODEL
+    model_path: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    threads: int = 1
+    providers: tuple[str, ...] | None = None
+    cuda: bool | None = None
+    device_ids: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    parallelism: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work or would be ignored."""
+        if self.batch_size is not None and self.batch_size < 1:
+            raise EmbeddingError(
+                f"`embedding_batch_size` is {self.batch_size}; it must be 1 or more."
+            )
+        if self.parallelism < 0:
+            raise EmbeddingError(
+                f"`embedding_parallelism` is {self.parallelism}; it must be 0 (all cores) or more."
+            )
+        if self.threads < 1:
+            raise EmbeddingError(f"`threads` is {self.threads}; it must be 1 or more.")
+        if self.cuda is not None and self.providers:
+            raise EmbeddingError(
+                "`cuda` and `providers` are both set, and each says what the model runs on. Remove "
+                "one of them."
+            )
+        if self.device_ids and not self.cuda:
+            raise EmbeddingError(
+                "`device_ids` names GPUs, but `cuda` does not ask for one. Set `cuda` to true, or "
+                "remove `device_ids`."
+            )
+        if self.device_ids and min(self.device_ids) < 0:
+            raise EmbeddingError(
+                f"`device_ids` is {list(self.device_ids)}; GPUs are counted from 0."
+            )
+        without_effect = [
+            f"`{name}`"
+            for name, value in [
+                ("cache_dir", self.cache_dir),
+                ("local_files_only", self.local_files_only),
+            ]
+            if value
+        ]
+        if self.model_path and without_effect:
+            raise EmbeddingError(
+                f"{' and '.join(without_effect)} cannot take effect together with `model_path`, "
+                "which names the files of the model. Remove one of them."
+            )
+
+    @property
+    def vector_name(self) -> str:
+        """Name of the vector in a collection; the one that qdrant-client's own mixin uses."""
+        return f"{VECTOR_NAME_PREFIX}{self.model.rsplit('/', 1)[-1].lower()}"
+
+    @property
+    def required_providers(self) -> tuple[str, ...]:
+        """The execution providers that the model has to run on."""
+        return self.providers or ((_CUDA_PROVIDER,) if self.cuda else ())
+
+    @property
+    def devices(self) -> tuple[int | None, ...]:
+        """The GPUs, each with a model of its own; None: whatever onnxruntime takes."""
+        return self.device_ids or (None,)
+
+    @property
+    def vector_size(self) -> int:
+        """Number of dimensions of the model's vectors, without loading the model.
+
+        Raises:
+            EmbeddingError: If fastembed does not know the model.
+        """
+        return int(describe(self.model)["dim"])
+
+
+@lru_cache(maxsize=64)
+def describe(model: str) -> dict[str, Any]:
+    """What fastembed knows of a model."""
+    from fastembed import TextEmbedding
+
+    supported = {str(entry["model"]): entry for entry in TextEmbedding.list_supported_models()}
+    by_lower = {name.lower(): name for name in supported}
+    if model.lower() in by_lower:
+        return supported[by_lower[model.lower()]]
+    close = difflib.get_close_matches(model.lower(), by_lower, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(by_lower[name] for name in close)}?" if close else ""
+    raise EmbeddingError(
+        f"`model` is {model!r}, which fastembed does not know.{hint} "
+        "`fastembed.TextEmbedding.list_supported_models()` lists the names."
+    )
+
+
+def is_static(model: str) -> bool:
+    """Whether a model is a table of vectors, which fastembed adds up without onnxruntime."""
+    return not str(describe(model)["model_file"]).endswith(".onnx")
+
+
+def models_for_vector(vector_name: str) -> list[str]:
+    """The models whose vectors carry a name, several if they differ in their owner only."""
+    from fastembed import TextEmbedding
+
+    names = [str(entry["model"]) for entry in TextEmbedding.list_supported_models()]
+    return [name for name in names if EmbeddingOptions(model=name).vector_name == vector_name]

@@ -1,0 +1,1 @@
+"""What a person looks at in the UI. Its rooms read collections, and know nothing of runs."""

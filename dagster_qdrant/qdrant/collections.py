@@ -1,0 +1,349 @@
+"""The collections of one dataset: their names, how they are made, read off and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
+from dagster_qdrant.qdrant.connection import Connection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from qdrant_client import models
+
+IndexType = Literal["bool", "datetime", "integer", "keyword"]
+
+# Under this key a collection's metadata says what it holds.
+METADATA_KEY = "dagster_qdrant"
+
+
+def collection_name(dataset_name: str | None, separator: str, table_name: str) -> str:
+    """Name of the collection of a table; both names as dlt normalized them."""
+    return f"{dataset_name}{separator}{table_name}" if dataset_name else table_name
+
+
+class Collections:
+    """Access to the collections of a dataset through one connection.
+
+    Args:
+        connection: The way to Qdrant.
+        dataset_name: The dataset's name as dlt normalized it, or None.
+        separator: What stands between dataset and table in a collection's name.
+    """
+
+    def __init__(self, connection: Connection, dataset_name: str | None, separator: str) -> None:
+        self.connection = connection
+        self.dataset_name = dataset_name
+        self.separator = separator
+
+    def name(self, table_name: str) -> str:
+        """The collection's name for a table."""
+        return collection_name(self.dataset_name, self.separator, table_name)
+
+    def describe(self, collection: str) -> models.CollectionInfo | None:
+        """What Qdrant says of a collection, or None if there is none."""
+        try:
+            return self.connection.request(self.connection.client.get_collection, collection)
+        except QdrantNotFoundError:
+            return None
+
+    def exists(self, collection: str) -> bool:
+        """Whether there is such a collection."""
+        return self.connection.request(self.connection.client.collection_exists, collection)
+
+    def ensure(
+        self,
+        collection: str,
+        *,
+        about: Mapping[str, Any],
+        vectors: Mapping[str, int],
+        indexes: Mapping[str, IndexType],
+    ) -> None:
+        """See that a collection is there, with what our own queries need.
+
+        Another run may create it at the same moment, and another program may have made it without
+        our indexes.
+
+        Args:
+            collection: The collection.
+            about: What its metadata says of it.
+            vectors: The sizes of its vectors, by name.
+            indexes: Payload fields that are filtered or sorted by.
+        """
+        from qdrant_client import models
+
+        client = self.connection.client
+        info = self.describe(collection)
+        if info is None:
+            params = {
+                name: models.VectorParams(size=size, distance=models.Distance.COSINE)
+                for name, size in vectors.items()
+            }
+            with suppress(QdrantConflictError):  # another run was faster, with the same request
+                self.connection.request(
+                    client.create_collection,
+                    collection,
+                    vectors_config=params,
+                    metadata={METADATA_KEY: dict(about)},
+                )
+        if not self.connection.is_local:  # local mode scans, and warns of indexes
+            there = set(info.payload_schema) if info else set()
+            for field_name, kind in indexes.items():
+                if field_name in there:
+                    continue
+                self.connection.request(
+                    client.create_payload_index,
+                    collection,
+                    field_name=field_name,
+                    field_schema=models.PayloadSchemaType(kind),
+                    wait=True,
+                )
+
+    def is_foreign(self, table_name: str) -> bool:
+        """Whether a table of a like name in another dataset has a table's collection."""
+        info = self.describe(self.name(table_name))
+        owner = about(info) if info else {}
+        return bool(owner) and (owner["dataset"], owner["table"]) != (self.dataset_name, table_name)
+
+    def drop(self, collection: str) -> None:
+        """Delete a collection, if there is one."""
+        with suppress(QdrantNotFoundError):
+            self.connection.request(self.connection.client.delete_collection, collection)
+
+    def count(self, collection: str, condition: models.Filter | None = None) -> int:
+        """The exact number of points, all or those that a filter selects."""
+        return self.connection.request(
+            self.connection.client.count, collection, count_filter=condition, exact=True
+        ).count
+
+    def payload(self, collection: str, point_id: Any) -> dict[str, Any]:
+        """The whole payload of a point; empty if there is none."""
+        points = self.connection.request(
+            self.connection.client.retrieve, collection, ids=[point_id], with_payload=True
+        )
+        return dict(points[0].payload or {}) if points else {}
+
+    def values(
+        self, collection: str, field_name: str, condition: models.Filter | None = None
+    ) -> dict[str, int]:
+        """The different values of an indexed payload field, as text, and how often they are."""
+        facet = self.connection.request(
+            self.connection.client.facet,
+            collection,
+            key=field_name,
+            facet_filter=condition,
+            limit=10_000,
+            exact=True,
+        )
+        return {str(hit.value): hit.count for hit in facet.hits}
+
+    def vectors(
+        self, collection: str, vector_name: str, field_name: str, values: Set[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Vectors of points by the value that they have in an indexed payload field.
+
+        Not all that could be found are, where very many points share a value.
+
+        Args:
+            collection: The collection.
+            vector_name: Which of a point's vectors.
+            field_name: The payload field.
+            values: The values of interest.
+
+        Returns:
+            An array of shape (vector size,) for each value that was found.
+        """
+        import numpy as np
+
+        found: dict[str, NDArray[np.float32]] = {}
+        while wanted := sorted(values - set(found)):
+            limit = 2 * len(wanted)
+            before = len(found)
+            records = self._points_with(collection, vector_name, field_name, wanted, limit)
+            for record in records:
+                if isinstance(record.vector, dict) and vector_name in record.vector:
+                    value = str((record.payload or {})[field_name])
+                    found[value] = np.asarray(record.vector[vector_name], dtype=np.float32)
+            if len(records) < limit or len(found) - before < len(records) / 10:
+                break
+        return found
+
+    def _points_with(
+        self, collection: str, vector_name: str, field_name: str, values: list[str], limit: int
+    ) -> list[models.Record]:
+        fields = [field_name]
+        if not self.connection.is_local:
+            condition = matches({field_name: values})
+            return self.scroll(
+                collection, condition, limit=limit, payload=fields, vectors=[vector_name]
+            )[0]
+        # Local mode compares each point with each value of a condition; this is far quicker.
+        points, _ = self.scroll(collection, limit=10**9, payload=fields)
+        by_value = {(point.payload or {}).get(field_name): point.id for point in points}
+        ids = [by_value[value] for value in values if value in by_value]
+        if not ids:
+            return []
+        return self.connection.request(
+            self.connection.client.retrieve,
+            collection,
+            ids=ids,
+            with_payload=fields,
+            with_vectors=[vector_name],
+        )
+
+    def delete_where(self, collection: str, condition: models.Filter) -> None:
+        """Delete the points that a filter selects, if there is such a collection."""
+        from qdrant_client import models
+
+        with suppress(QdrantNotFoundError):
+            self.connection.request(
+                self.connection.client.delete,
+                collection,
+                points_selector=models.FilterSelector(filter=condition),
+                wait=True,
+            )
+
+    def delete_payload(self, collection: str, fields: list[str], point_ids: list[Any]) -> None:
+        """Take some fields out of the payload of some points."""
+        self.connection.request(
+            self.connection.client.delete_payload,
+            collection,
+            keys=fields,
+            points=point_ids,
+            wait=True,
+        )
+
+    def scroll(
+        self,
+        collection: str,
+        condition: models.Filter | None = None,
+        *,
+        limit: int,
+        payload: bool | list[str] = False,
+        vectors: bool | list[str] = False,
+        offset: Any = None,
+        order_by: models.OrderBy | None = None,
+    ) -> tuple[list[models.Record], Any]:
+        """One page of points, and where the next one begins: None if there is none.
+
+        Args:
+            collection: The collection.
+            condition: Which points; None: all.
+            limit: The most points.
+            payload: Whether with the payload, or with which of its fields.
+            vectors: Whether with the vectors, or with which of them.
+            offset: The id from which on. Points come in the order of their ids.
+            order_by: Another order, which has no offset.
+        """
+        return self.connection.request(
+            self.connection.client.scroll,
+            collection,
+            scroll_filter=condition,
+            limit=limit,
+            offset=offset,
+            order_by=order_by,
+            with_payload=payload,
+            with_vectors=vectors,
+        )
+
+    def pages(
+        self,
+        collection: str,
+        condition: models.Filter | None = None,
+        *,
+        page: int,
+        payload: bool | list[str],
+    ) -> Iterator[list[models.Record]]:
+        """All points, without their vectors, in pages and in the order of their ids.
+
+        Args:
+            collection: The collection.
+            condition: Which points; None: all.
+            page: How many at a time.
+            payload: Whether with the payload, or with which of its fields.
+        """
+        offset: Any = None
+        while True:
+            records, offset = self.scroll(
+                collection, condition, limit=page, payload=payload, offset=offset
+            )
+            if records:
+                yield records
+            if offset is None:
+                return
+
+    def newest_first(
+        self,
+        collection: str,
+        condition: models.Filter | None,
+        field_name: str,
+        *,
+        page: int = 10,
+        fields: list[str] | None = None,
+    ) -> Iterator[list[models.Record]]:
+        """Points in pages, from the latest time to the earliest, each page larger than the last.
+
+        Qdrant pages an ordered scroll by value: a page begins with all that have the last value
+        of the one before. Points seen are passed over, and since pages grow, this ends however
+        many points share a time.
+
+        Args:
+            collection: The collection.
+            condition: Which points.
+            field_name: Payload field with a time; needs an index on a server.
+            page: How many points to ask for at first.
+            fields: The payload fields beside the time; None: all.
+
+        Raises:
+            QdrantNotFoundError: If there is no such collection.
+        """
+        from qdrant_client import models
+
+        order = models.OrderBy(key=field_name, direction=models.Direction.DESC)
+        payload = True if fields is None else [field_name, *fields]
+        seen: set[Any] = set()
+        while True:
+            records, _ = self.scroll(
+                collection, condition, limit=page, payload=payload, order_by=order
+            )
+            fresh = [record for record in records if record.id not in seen]
+            if fresh:
+                yield fresh
+            if len(records) < page:
+                return
+            seen.update(record.id for record in fresh)
+            order.start_from = (records[-1].payload or {})[field_name]
+            page *= 2
+
+
+def matches(values: Mapping[str, Any]) -> models.Filter:
+    """The condition that payload fields have certain values; a list means any of its values."""
+    from qdrant_client import models
+
+    return models.Filter(
+        must=[
+            models.FieldCondition(
+                key=name,
+                match=models.MatchAny(any=value)
+                if isinstance(value, list)
+                else models.MatchValue(value=value),
+            )
+            for name, value in values.items()
+        ]
+    )
+
+
+def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    """The vectors of a collection by name; the unnamed one is called ""."""
+    vectors = info.config.params.vectors
+    if vectors is None:
+        return {}
+    return dict(vectors) if isinstance(vectors, dict) else {"": vectors}
+
+
+def about(info: models.CollectionInfo) -> dict[str, Any]:
+    """What this package wrote about a collection when it made it; empty if it did not."""
+    return dict((info.config.metadata or {}).get(METADATA_KEY) or {})

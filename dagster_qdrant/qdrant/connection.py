@@ -1,0 +1,238 @@
+"""Reach Qdrant: open clients, share a local path, retry.
+
+qdrant-client retries nothing that it waits for, and lets one client at a time use a local path.
+Everything in this package that talks to Qdrant does so through `Connection.request`, which evens
+that out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+from dagster_qdrant.errors import QdrantTransientError
+from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, ConnectionOptions
+from dagster_qdrant.qdrant.error_translation import translate
+from dagster_qdrant.qdrant.local_path import lock_path, open_path, real_path
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+    from tenacity import RetryCallState
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAIT = 30.0
+# Without these, gRPC fails all requests for up to two minutes after it could not connect, without
+# trying to. This is less than the wait before our first retry.
+_GRPC_OPTIONS = {
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 400,
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Connection:
+    """A client together with the manners to use it: retries, one lock, one family of errors."""
+
+    def __init__(self, options: ConnectionOptions, client: QdrantClient) -> None:
+        self.options = options
+        self.client = client
+        # Local mode is not thread-safe; a server's client is.
+        from qdrant_client.local.qdrant_local import QdrantLocal
+
+        self.is_local = isinstance(getattr(client, "_client", None), QdrantLocal)
+        self._lock: contextlib.AbstractContextManager[Any] = (
+            threading.RLock() if self.is_local else contextlib.nullcontext()
+        )
+
+    def request(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call one operation of the client, again if it failed in passing.
+
+        Waits between tries grow from half a second with jitter; a `Retry-After` of the server is
+        kept to, up to 30 seconds.
+
+        Args:
+            operation: A bound method of `client`, say `connection.client.upsert`.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            QdrantTerminalError: When Qdrant refuses.
+            QdrantTransientError: When the last try failed too.
+
+        Example:
+            >>> connection.request(connection.client.count, "movies", exact=True).count
+            3
+        """
+        import tenacity
+
+        def attempt() -> T:
+            try:
+                with self._lock:
+                    return operation(*args, **kwargs)
+            except Exception as error:
+                translated = translate(error, self.options)
+                if translated is None:
+                    raise
+                cause = _presentable(error, self.options)
+            raise translated from cause
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.options.max_retries + 1),
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type(QdrantTransientError),
+            before_sleep=_report_retry,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+
+def _presentable(error: Exception, options: ConnectionOptions) -> Exception | None:
+    """An error as a cause to show: without the frames, whose local variables hold the key."""
+    if options.hide_key(str(error)) != str(error):
+        return None
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _wait(state: RetryCallState) -> float:
+    import tenacity
+
+    error = state.outcome.exception() if state.outcome else None
+    asked = getattr(error, "retry_after", None)
+    backoff = tenacity.wait_exponential_jitter(initial=0.5, max=_MAX_WAIT, jitter=0.5)
+    return min(asked, _MAX_WAIT) if asked is not None else backoff(state)
+
+
+def _report_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    logger.warning("%s Trying again in %.1f s (try %d).", error, pause, state.attempt_number + 1)
+
+
+def open_client(options: ConnectionOptions) -> QdrantClient:
+    """Open a new client; the caller closes it."""
+    from qdrant_client import QdrantClient
+
+    if options.is_memory:
+        return QdrantClient(MEMORY)
+    if options.path is not None:
+        return QdrantClient(path=options.path, force_disable_check_same_thread=True)
+    parts = urlsplit(options.url)
+    grpc_options: dict[str, Any] = dict(_GRPC_OPTIONS)
+    http_options: dict[str, Any] = {}
+    if parts.hostname in LOCAL_HOSTS:  # a proxy for other machines is not to see the key
+        grpc_options["grpc.enable_http_proxy"] = 0
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        http_options["mounts"] = {f"all://{host}": None}
+    return QdrantClient(
+        url=f"{parts.scheme}://{parts.netloc}",
+        grpc_port=options.grpc_port,
+        prefer_grpc=options.prefer_grpc,
+        https=parts.scheme == "https",
+        api_key=options.api_key,
+        prefix=options.prefix or parts.path.strip("/") or None,
+        timeout=options.timeout,
+        grpc_options=grpc_options,
+        **http_options,
+    )
+
+
+class _SharedClients:
+    """The clients that this process has open, each shared by all who ask for the same place.
+
+    A server's client stays open (its connections are reused), and so does a `:memory:`, which
+    would lose its data. A path is closed when its last user leaves, so that other processes get
+    their turn.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._kept: dict[ConnectionOptions | str, Connection] = {}
+        self._paths: dict[str, _SharedPath] = {}
+
+    @contextlib.contextmanager
+    def lease(self, options: ConnectionOptions) -> Iterator[Connection]:
+        if options.external_client is not None:
+            yield Connection(options, options.external_client)
+        elif options.path is None:
+            yield self._keep(options)
+        else:
+            path = real_path(options.path)
+            with self._guard:
+                shared = self._paths.setdefault(path, _SharedPath(path))
+            with shared.lease(options) as connection:
+                yield connection
+
+    def _keep(self, options: ConnectionOptions) -> Connection:
+        key = (options.location or MEMORY) if options.is_memory else options
+        with self._guard:
+            if key not in self._kept:
+                self._kept[key] = Connection(options, open_client(options))
+            return self._kept[key]
+
+
+class _SharedPath:
+    """One local path: open while anybody in this process uses it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._users = 0
+        self._connection: Connection | None = None
+        self._lock: Any = None
+
+    @contextlib.contextmanager
+    def lease(self, options: ConnectionOptions) -> Iterator[Connection]:
+        with self._guard:
+            if self._connection is None:
+                self._connection = self._open(options)
+            connection = self._connection
+            self._users += 1
+        try:
+            yield connection
+        finally:
+            with self._guard:
+                self._users -= 1
+                if self._users == 0:
+                    self._connection = None
+                    connection.client.close()
+                    self._lock.release()
+
+    def _open(self, options: ConnectionOptions) -> Connection:
+        self._lock = lock_path(self._path, options.lock_timeout)
+        try:
+            client = open_path(self._path, lambda: open_client(options), options.lock_timeout)
+            return Connection(options, client)
+        except BaseException:
+            self._lock.release()
+            raise
+
+
+_shared = _SharedClients()
+
+
+def connect(options: ConnectionOptions) -> contextlib.AbstractContextManager[Connection]:
+    """Lease the client of this process for a place.
+
+    Args:
+        options: The place and the way to it.
+
+    Returns:
+        A context manager that gives a `Connection`.
+
+    Example:
+        >>> with connect(ConnectionOptions(location=":memory:")) as qdrant:
+        ...     qdrant.request(qdrant.client.get_collections)
+        CollectionsResponse(collections=[])
+    """
+    return _shared.lease(options)

@@ -1,0 +1,134 @@
+"""Checks of what every table has: its rows, its nested rows, its collection.
+
+Each reads a bounded part of the collection and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.utils import get_first_column_name_with_prop
+
+from dagster_qdrant.errors import QdrantNotFoundError
+from dagster_qdrant.qdrant.collections import matches
+from dagster_qdrant.runs.checked_table import CheckedTable, Finding
+
+# The most nested rows of a table that are read.
+_SAMPLED_NESTED_ROWS = 1_000
+
+
+def all_rows_present(table: CheckedTable) -> Finding:
+    """The rows of the last load are there, and none has gone since."""
+    count = table.collections.count(table.collection)
+    numbers: dict[str, Any] = {"points": count}
+    last = table.last_load
+    if last is None:
+        return Finding(True, "Nothing is known of a load to compare with.", numbers)
+    numbers["points_after_last_load"] = last.row_count
+    missing = {}
+    if count < last.row_count:
+        missing[table.name] = last.row_count - count
+    if last.load_id:
+        for table_name, expected in last.points.items():
+            found = _count_of_load(table, table_name, last.load_id)
+            numbers |= {f"{table_name}_loaded": expected, f"{table_name}_found": found}
+            if found < expected:
+                missing[table_name] = max(missing.get(table_name, 0), expected - found)
+    if not missing:
+        return Finding(True, "All rows of the last load are in the collection.", numbers)
+    if _has_later_load(table, last.load_id):
+        return Finding(True, "A later load may have taken rows over.", numbers)
+    gone = " and ".join(f"{n} of table `{name}`" for name, n in missing.items())
+    return Finding(
+        False,
+        f"Rows that the last load left are missing: {gone}. Were points deleted? Materialize "
+        "the asset to load them again; an incremental resource needs "
+        "`refresh='drop_resources'` for that.",
+        numbers,
+    )
+
+
+def _count_of_load(table: CheckedTable, table_name: str, load_id: str) -> int:
+    plan = table.client.plan(table_name)
+    try:
+        return table.collections.count(plan.collection, matches({plan.load_id: load_id}))
+    except QdrantNotFoundError:
+        return 0
+
+
+def _has_later_load(table: CheckedTable, load_id: str | None) -> bool:
+    values = table.collections.values(table.collection, table.plan.load_id)
+    return load_id is not None and any(_is_later(other, load_id) for other in values)
+
+
+def _is_later(load_id: str, than: str) -> bool:
+    """Whether a load began after another; dlt's load ids are the times at which they began."""
+    try:
+        return float(load_id) > float(than)
+    except ValueError:
+        return False
+
+
+def no_orphans(table: CheckedTable) -> Finding:
+    """The parents of a sample of nested rows are there."""
+    numbers: dict[str, int] = {}
+    orphans: list[str] = []
+    for nested in table.nested:
+        name = str(nested["name"])
+        records, found = _orphans(table, nested)
+        numbers |= {f"{name}_rows_read": len(records), f"{name}_orphans": len(found)}
+        orphans += found
+    if not orphans:
+        return Finding(True, "The nested rows that were read have their parents.", numbers)
+    return Finding(
+        False,
+        f"{len(orphans)} nested rows have no parent, say point {orphans[0]}. Delete such points.",
+        numbers,
+    )
+
+
+def _orphans(table: CheckedTable, nested: TTableSchema) -> tuple[list[Any], list[str]]:
+    """Some rows of a nested table, and the points among them without a parent."""
+    link = str(get_first_column_name_with_prop(nested, "parent_key"))
+    parent = table.client.plan(str(nested["parent"]))
+    collection = table.collections.name(str(nested["name"]))
+    records = table.scroll(collection, _SAMPLED_NESTED_ROWS, None, payload=[link])
+    wanted = sorted({str(record.payload.get(link)) for record in records})
+    if not wanted:  # a condition on no ids at all has no type, which a strict server refuses
+        return [], []
+    parents = table.scroll(
+        parent.collection,
+        len(wanted),
+        matches({parent.row_id: wanted}),
+        payload=[parent.row_id],
+    )
+    there = {str(record.payload[parent.row_id]) for record in parents}
+    lost = [str(r.id) for r in records if str(r.payload.get(link)) not in there]
+    return records, lost
+
+
+def collection_healthy(table: CheckedTable) -> Finding:
+    """Qdrant reports no failure, and what our queries filter by is indexed."""
+    from qdrant_client import models
+
+    problems = []
+    if table.info.status == models.CollectionStatus.RED:
+        problems.append("its status is red: an operation on it failed in Qdrant")
+    if isinstance(table.info.optimizer_status, models.OptimizersStatusOneOf1):
+        problems.append(f"its optimizer failed: {table.info.optimizer_status.error}")
+    missing = []
+    if not table.connection.is_local:  # local mode has no indexes
+        missing = sorted(set(table.plan.indexes) - set(table.info.payload_schema))
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        problems.append(f"it lacks the payload index on {names}, which the next load restores")
+    numbers = {
+        "status": table.info.status.value,
+        "points": table.info.points_count or 0,
+        "segments": table.info.segments_count,
+        "indexes_missing": len(missing),
+    }
+    if not problems:
+        return Finding(True, "Qdrant reports no failure and the indexes are there.", numbers)
+    return Finding(False, f"Collection `{table.collection}`: {'; '.join(problems)}.", numbers)

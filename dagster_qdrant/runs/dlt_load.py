@@ -1,0 +1,207 @@
+"""One load of a source with dlt: a working directory of its own, and dlt's steps one by one.
+
+What a failed load left behind cannot spoil the next one, and loads at the same time cannot meet.
+The state comes back from the destination.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import dlt
+from dagster import AssetKey, DagsterInvariantViolationError
+from dlt.extract import DltSource
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.loads.state_merge import base_states
+from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
+from dagster_qdrant.embedding.local import preload_embedder
+from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantError
+from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.runs.plan import QdrantAssetsPlan
+from dagster_qdrant.translator import embedded_columns
+
+if TYPE_CHECKING:
+    from dlt import Pipeline
+    from dlt.common.pipeline import LoadInfo
+
+    from dagster_qdrant.runs.options import QdrantOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is loaded at once.
+
+    Args:
+        plan: What the assets load, and as what.
+        source: The selected resources, as a copy that may change.
+        keys: The keys of their assets, by the name of the resource.
+        partition: The partition's key; None for all that there is.
+    """
+
+    plan: QdrantAssetsPlan
+    source: DltSource
+    keys: Mapping[str, AssetKey]
+    partition: str | None
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The tables by the name of the resource."""
+        return {
+            name: self.plan.table_name(resource)
+            for name, resource in self.source.selected_resources.items()
+        }
+
+
+@dataclass
+class Loaded:
+    """What came of the loads of a run, by table.
+
+    Args:
+        rows: Rows that the source gave.
+        counts: What was done with them.
+        last_counts: The same, of the last load only.
+        seconds: How long each step of dlt took.
+        load_ids: dlt's ids of the loads.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, LoadCounts] = field(default_factory=dict)
+    last_counts: Mapping[str, LoadCounts] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    load_ids: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time of a `with` block to a step's."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - start
+
+
+class DltLoad:
+    """A load of one part.
+
+    Args:
+        part: What is loaded.
+        resource: The place and the options.
+        loaded: Where the results of the run are gathered.
+    """
+
+    def __init__(self, part: Part, resource: QdrantOptions, loaded: Loaded) -> None:
+        self._part = part
+        self._resource = resource
+        self._loaded = loaded
+        self._entered = ExitStack()
+
+    def __enter__(self) -> DltLoad:
+        directory = self._entered.enter_context(TemporaryDirectory(prefix="dagster_qdrant_"))
+        self._pipeline: Pipeline = dlt.pipeline(
+            pipeline_name=self._part.plan.pipeline_name,
+            pipelines_dir=directory,
+            destination=self._resource.destination(partition=self._part.partition),
+            # Normalized already: dlt would warn, each time it looks, that it has to.
+            dataset_name=self._part.plan.normalized_dataset_name,  # type: ignore[arg-type]  # None too
+        )
+        self._entered.callback(self._pipeline.deactivate)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.close()
+
+    def extract(self, options: Mapping[str, Any]) -> None:
+        """Restore the state, read the source and bring its rows into the form that is loaded.
+
+        Args:
+            options: What else `dlt.Pipeline.extract` takes.
+        """
+        pipeline, loaded, source = self._pipeline, self._loaded, self._part.source
+        with connect(self._resource.configuration().connection):  # a path is opened once for both
+            with loaded.timed("sync"):
+                if pipeline.config.restore_from_destination:
+                    pipeline.sync_destination()
+            self._prepare_model()
+        state = deepcopy(dict(pipeline.state))
+        with loaded.timed("extract"):
+            pipeline.extract(source, **options)
+        with loaded.timed("normalize"):
+            normalized = pipeline.normalize()
+        base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), state))
+        rows = dict.fromkeys(self._part.tables.values(), 0) | normalized.row_counts
+        for table, count in rows.items():
+            loaded.rows[table] = loaded.rows.get(table, 0) + count
+        logger.info(
+            "Extracted in %.1f s: %s.",
+            loaded.seconds["extract"] + loaded.seconds["normalize"],
+            ", ".join(f"{name} {count:,}" for name, count in rows.items() if name[0] != "_"),
+        )
+
+    @contextmanager
+    def client(self) -> Iterator[QdrantJobClient]:
+        """The destination's client; while it is open, a local path is not opened again."""
+        with self._pipeline.destination_client() as client:
+            if not isinstance(client, QdrantJobClient):
+                raise DagsterInvariantViolationError("The pipeline's destination is not Qdrant.")
+            yield client
+
+    def load(self, client: QdrantJobClient) -> None:
+        """Load what was extracted."""
+        loaded = self._loaded
+        with loaded.timed("load"):
+            info = self._load_or_give_up(client)
+        loaded.last_counts = {
+            table: counts
+            for load_id in info.loads_ids
+            for table, counts in load_reports.take(load_id).items()
+        }
+        for table, counts in loaded.last_counts.items():
+            loaded.counts.setdefault(table, LoadCounts()).add(counts)
+        loaded.load_ids += info.loads_ids
+
+    def _load_or_give_up(self, client: QdrantJobClient) -> LoadInfo:
+        """Load, and if that fails say so in the dataset: dlt can never resume the load."""
+        try:
+            return self._pipeline.load()
+        except PipelineStepFailed:
+            for load_id in self._pipeline.list_normalized_load_packages():
+                try:
+                    client.load(load_id).give_up()
+                except QdrantError as error:  # the first failure tells more
+                    logger.warning(
+                        "The next run has to find out that load %s failed. %s", load_id, error
+                    )
+            raise
+
+    def _prepare_model(self) -> None:
+        """Refuse a model that is not known before a source is read, perhaps for hours.
+
+        Load it meanwhile if it is sure to be needed: a table that was loaded before may have no new
+        text, and then needs no model at all.
+        """
+        plan, config = self._part.plan, self._resource.configuration()
+        resources = self._part.source.selected_resources.values()
+        tables = [plan.table_name(resource) for resource in resources if embedded_columns(resource)]
+        if not tables:
+            return
+        try:
+            _ = config.embedding.vector_size
+        except EmbeddingError as error:
+            raise QdrantConfigurationError(str(error)) from error
+        with connect(config.connection) as connection:
+            dataset, separator = plan.normalized_dataset_name, config.dataset_separator
+            collections = Collections(connection, dataset, separator)
+            if any(not collections.exists(collections.name(table)) for table in tables):
+                preload_embedder(config.embedding)

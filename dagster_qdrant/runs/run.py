@@ -1,0 +1,232 @@
+"""One Dagster run: what it loads, part by part, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Union
+
+from dagster import (
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetMaterialization,
+    DagsterInvariantViolationError,
+    MaterializeResult,
+)
+from dagster_dlt.translator import DagsterDltTranslator
+from dlt.extract import DltResource, DltSource
+
+from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.tables.row_check import check_rows
+from dagster_qdrant.pages.metadata import materialization_metadata
+from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
+from dagster_qdrant.runs.data_version import FormerVersion, data_version
+from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part
+from dagster_qdrant.runs.failures import as_failure
+from dagster_qdrant.runs.last_load import points_of_load
+from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, plan_of
+from dagster_qdrant.runs.run_log import Context, logs_shown
+from dagster_qdrant.translator import QdrantDltTranslator
+
+if TYPE_CHECKING:
+    from dagster_qdrant.runs.options import QdrantOptions
+
+    Source = Union[DltSource, DltResource]
+    Result = Union[MaterializeResult[Any], AssetMaterialization]
+
+
+def run_load(
+    resource: QdrantOptions,
+    context: Context,
+    *,
+    dlt_source: Source | Callable[[str], Source] | None,
+    dataset_name: str | None,
+    pipeline_name: str | None,
+    translator: DagsterDltTranslator | None,
+    extract_options: Mapping[str, Any],
+) -> Iterator[Union[Result, AssetCheckResult]]:
+    """Load a source and report each table; see `QdrantResource.run`."""
+
+    def plan(source: Source | None) -> QdrantAssetsPlan:
+        return _plan(context, source, dataset_name, pipeline_name, translator)
+
+    checks: Set[AssetCheckKey] = frozenset()
+    if isinstance(context, AssetExecutionContext):
+        checks, selected_assets = context.selected_asset_check_keys, context.selected_asset_keys
+        apart = {key for key in checks if key.asset_key not in selected_assets}
+        if apart:
+            checked = plan_of(context.assets_def) or plan(None)
+            yield from check_apart(resource, checked, context, apart)
+            if not selected_assets:
+                return
+    parts = _parts(context, dlt_source, plan, extract_options)
+    loaded = Loaded()
+    former: dict[str, FormerVersion | None] = {}
+    results: list[Result] = []
+    with logs_shown(context), as_failure():
+        for number, part in enumerate(parts, start=1):
+            with DltLoad(part, resource, loaded) as load:
+                load.extract(extract_options)
+                with load.client() as client:
+                    if number == 1 and isinstance(context, AssetExecutionContext):
+                        former = {
+                            name: FormerVersion.of(context, key, client, part.tables[name])
+                            for name, key in part.keys.items()
+                        }
+                    load.load(client)
+                    if number == len(parts):
+                        results = _results(
+                            client,
+                            resource=resource,
+                            context=context,
+                            part=part,
+                            loaded=loaded,
+                            former=former,
+                            checks=checks,
+                        )
+    yield from results
+
+
+def _parts(
+    context: Context,
+    dlt_source: Source | Callable[[str], Source] | None,
+    plan: Callable[[Source | None], QdrantAssetsPlan],
+    extract_options: Mapping[str, Any],
+) -> list[Part]:
+    """What is loaded, one after the other: each partition for itself where that is possible."""
+    partitions: list[str] = []
+    if context.has_partition_key:
+        partitions = [context.partition_key]
+    elif context.has_partition_key_range:
+        partitions = list(context.partition_keys)
+    if isinstance(dlt_source, (DltSource, DltResource)) or not callable(dlt_source):
+        planned = plan(dlt_source)
+        if len(partitions) > 1:
+            _refuse_replace_of_many(planned, extract_options, len(partitions))
+        partition = partitions[0] if len(partitions) == 1 else None
+        return [_part(context, planned, partition)]
+    if not partitions:
+        raise DagsterInvariantViolationError(
+            "`dlt_source` is a function of a partition's key, but this run has no partition. Give "
+            "the assets a `partitions_def`, or give `run` a source."
+        )
+    return [_part(context, plan(dlt_source(partition)), partition) for partition in partitions]
+
+
+def _refuse_replace_of_many(
+    plan: QdrantAssetsPlan, extract_options: Mapping[str, Any], partitions: int
+) -> None:
+    asked = extract_options.get("write_disposition")
+    replaced = [
+        resource.name
+        for resource in plan.source.selected_resources.values()
+        if _disposition(asked or resource.write_disposition) == "replace"
+    ]
+    if replaced:
+        raise DagsterInvariantViolationError(
+            f"This run loads {partitions} partitions at once and replaces "
+            f"{', '.join(f'`{name}`' for name in replaced)}, but which partition a row belongs to "
+            "cannot be told. Give `run` a function that makes the source of a partition "
+            "(`dlt_source=lambda key: ...`), or the assets "
+            "`backfill_policy=BackfillPolicy.multi_run()`."
+        )
+
+
+def _disposition(write_disposition: Any) -> Any:
+    is_config = isinstance(write_disposition, Mapping)
+    return write_disposition.get("disposition") if is_config else write_disposition
+
+
+def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Part:
+    keys = plan.keys()
+    if isinstance(context, AssetExecutionContext):
+        selected_assets = context.selected_asset_keys
+        keys = {name: key for name, key in keys.items() if key in selected_assets}
+        if not keys:
+            raise DagsterInvariantViolationError(
+                "The source that is loaded has no resource for any selected asset: "
+                f"{', '.join(sorted(key.to_user_string() for key in selected_assets))}."
+                " Give `run` a source with the resources that the assets were defined with."
+            )
+    # A copy: loading must not change the source that the next run of this process will load.
+    source = plan.source.clone().with_resources(*keys)
+    for selected in source.selected_resources.values():
+        check_rows(selected)
+    # Dagster's key of several dimensions is a kind of text that JSON does not know.
+    return Part(plan, source, keys, None if partition is None else str(partition))
+
+
+def _results(
+    client: QdrantJobClient,
+    *,
+    resource: QdrantOptions,
+    context: Context,
+    part: Part,
+    loaded: Loaded,
+    former: Mapping[str, FormerVersion | None],
+    checks: Set[AssetCheckKey],
+) -> list[Result]:
+    """Each asset's materialization, checked."""
+    version = loaded.load_ids[-1] if loaded.load_ids else context.run_id
+    results: list[Result] = []
+    for name, key in part.keys.items():
+        table = part.tables[name]
+        metadata = materialization_metadata(
+            client,
+            table_name=table,
+            rows_loaded=loaded.rows.get(table, 0),
+            counts=loaded.counts,
+            seconds=loaded.seconds,
+            load_ids=loaded.load_ids,
+            partition=part.partition if context.has_partition_key else None,
+            preview=resource.preview is not False,
+            vector_map=resource.vector_map is not False,
+        )
+        if name not in former:
+            results.append(AssetMaterialization(asset_key=key, metadata=metadata))
+            continue
+        kept = data_version(
+            former[name], client, table, counts=loaded.counts, metadata=metadata, otherwise=version
+        )
+        metadata |= points_of_load(client, table, loaded.last_counts)
+        names = names_of(checks, key)
+        results.append(
+            MaterializeResult(
+                asset_key=key,
+                metadata=metadata,
+                data_version=kept,
+                check_results=check_loaded(client, table, key, names, metadata),
+            )
+        )
+    return results
+
+
+def _plan(
+    context: Context,
+    dlt_source: Source | None,
+    dataset_name: str | None,
+    pipeline_name: str | None,
+    translator: DagsterDltTranslator | None,
+) -> QdrantAssetsPlan:
+    plan = plan_of(context.assets_def) if isinstance(context, AssetExecutionContext) else None
+    source = None if dlt_source is None else as_source(dlt_source, dataset_name)
+    if plan is None:
+        if source is None:
+            raise DagsterInvariantViolationError(
+                "`run` does not know what to load: this is no asset made by @qdrant_assets. Give "
+                "it a `dlt_source` (and a `dataset_name`)."
+            )
+        return QdrantAssetsPlan(
+            source=source,
+            dataset_name=dataset_name,
+            pipeline_name=pipeline_name or source.name,
+            translator=translator or QdrantDltTranslator(),
+        )
+    return replace(
+        plan,
+        source=source or plan.source,
+        dataset_name=dataset_name or plan.dataset_name,
+        pipeline_name=pipeline_name or plan.pipeline_name,
+        translator=translator or plan.translator,
+    )

@@ -1,0 +1,64 @@
+"""This package's log among the events of a Dagster run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Union
+
+from dagster import AssetExecutionContext, OpExecutionContext
+
+Context = Union[AssetExecutionContext, OpExecutionContext]
+
+
+class _DagsterLogHandler(logging.Handler):
+    """Shows this package's log, waits and retries above all, among the events of the run."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(logging.INFO)
+        self._log = context.log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage())
+
+
+class _LogLevel:
+    """Keeps this package's logger at INFO while any run of the process shows its log."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._runs = 0
+        self._before = logging.NOTSET
+
+    @contextmanager
+    def lowered(self, logger: logging.Logger) -> Iterator[None]:
+        with self._guard:
+            if self._runs == 0:
+                self._before = logger.level
+                logger.setLevel(logging.INFO)
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._runs -= 1
+                if self._runs == 0:
+                    logger.setLevel(self._before)
+
+
+_log_level = _LogLevel()
+
+
+@contextmanager
+def logs_shown(context: Context) -> Iterator[None]:
+    """Show the log among the run's events for the time of a `with` block."""
+    logger = logging.getLogger("dagster_qdrant")
+    handler = _DagsterLogHandler(context)
+    logger.addHandler(handler)
+    try:
+        with _log_level.lowered(logger):
+            yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,130 @@
+"""Checks of what tables with embedded columns have: vectors, by which their rows are found.
+
+Each reads a bounded part of the collection and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
+from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.qdrant.collections import vector_params
+from dagster_qdrant.runs.checked_table import CheckedTable, Finding
+
+# Cosine similarity from which on two vectors count as those of one text.
+_SAME = 0.95
+
+
+def all_vectors_present(table: CheckedTable) -> Finding:
+    """A point that was loaded with a text has a vector."""
+    without = table.points_have_vector(False)
+    missing = table.points_have_vector(False, with_text=True)
+    numbers = {
+        "points_without_vector": table.collections.count(table.collection, without),
+        "vectors_missing": table.collections.count(table.collection, missing),
+    }
+    if not numbers["vectors_missing"]:
+        return Finding(True, "Every row with text has its vector.", numbers)
+    [example] = table.scroll(table.collection, 1, missing, payload=[])
+    return Finding(
+        False,
+        f"{numbers['vectors_missing']} rows were loaded with a text and have no vector, say "
+        f"point {example.id}. Delete such points and materialize the asset.",
+        numbers,
+    )
+
+
+def vectors_valid(table: CheckedTable) -> Finding:
+    """Vectors have the model's size; those of a sample are finite and not zero."""
+    import numpy as np
+
+    unfit = [
+        point_id
+        for point_id, (_, vector) in table.sample.items()
+        if not np.isfinite(vector).all() or not vector.any()
+    ]
+    numbers = {
+        "vector_size": table.embedding.vector_size,
+        "vectors_read": len(table.sample),
+        "vectors_unfit": len(unfit),
+    }
+    if not unfit:
+        return Finding(True, "Vectors have the model's size and are finite.", numbers)
+    return Finding(
+        False,
+        f"{len(unfit)} of {len(table.sample)} vectors are zero or not finite, so no search "
+        f"finds them, say that of point {unfit[0]}. Delete such points and materialize the "
+        "asset.",
+        numbers,
+    )
+
+
+def search_finds_row(table: CheckedTable) -> Finding:
+    """A search for the text of a row finds the row, or one that is just as near."""
+    import numpy as np
+
+    row = _row_to_search_for(table)
+    if row is None:
+        return Finding(True, "No row has a vector of the columns that are embedded now.")
+    point_id, text, stored = row
+    try:
+        vector = load_embedder(table.embedding).embed([text])[0]
+    except EmbeddingError as error:
+        return Finding(False, f"The model could not be loaded: {error}")
+    hits = table.connection.request(
+        table.connection.client.query_points,
+        table.collection,
+        query=vector.tolist(),
+        using=table.embedding.vector_name,
+        limit=1,
+        with_payload=False,
+    ).points
+    lengths = float(np.linalg.norm(vector) * np.linalg.norm(stored))
+    own = float(vector @ stored) / lengths if lengths else 0.0
+    best = hits[0].score if hits else 0.0
+    numbers = {"similarity_of_row": round(own, 4), "similarity_of_best_hit": round(best, 4)}
+    if own < _SAME:
+        return Finding(
+            False,
+            f"Point {point_id} is not found by its text, since its vector is that of another "
+            "text or was made by another model. Delete such points and materialize the asset.",
+            numbers,
+        )
+    if best < _SAME:
+        return Finding(
+            False,
+            f"A search for the text of point {point_id} does not find it, though its vector "
+            "is right. Is the collection's vector index damaged?",
+            numbers,
+        )
+    return Finding(True, "A search for the text of a row finds it.", numbers)
+
+
+def _row_to_search_for(table: CheckedTable) -> tuple[str, str, Any] | None:
+    """The id, text and vector of a row."""
+    for point_id, (payload, vector) in table.sample.items():
+        row = Row.of(dict(payload), table.plan, table.embedding.model, size=0, point_id=point_id)
+        # Rows that came when other columns were embedded have the vector of another text.
+        if row.text and row.embedding_hash == payload.get(EMBEDDING_HASH):
+            return point_id, row.text, vector
+    return None
+
+
+def unfit_vectors(table: CheckedTable) -> Finding | None:
+    """Why the vectors cannot be those of the model; None if they can."""
+    vectors, model = vector_params(table.info), table.embedding
+    params = vectors.get(model.vector_name)
+    if params and params.size == model.vector_size:
+        return None
+    holds = [f"`{name}` of size {params.size}" for name, params in vectors.items()]
+    return Finding(
+        False,
+        f"Collection `{table.collection}` has {' and '.join(holds) or 'no vectors'}, but the "
+        f"model '{model.model}' makes `{model.vector_name}` of size {model.vector_size}. Set "
+        "`model` to the one it was loaded with, or materialize the asset, which embeds all "
+        "rows anew.",
+        {"model_size": model.vector_size},
+    )

@@ -1,0 +1,100 @@
+"""The way to Qdrant: shared clients, retries and what a server says."""
+
+import pytest
+
+from dagster_qdrant.errors import (
+    QdrantTerminalError,
+    QdrantTransientError,
+)
+from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.qdrant.connection_options import ConnectionOptions
+
+
+def test_a_memory_lives_as_long_as_the_process_and_is_told_apart_by_name():
+    one, other = (ConnectionOptions(location=f":memory:{name}") for name in ("one", "other"))
+    with connect(one) as connection:
+        connection.client.create_collection("films", vectors_config={})
+    with connect(one) as connection:
+        assert connection.client.collection_exists("films")
+    with connect(other) as connection:
+        assert not connection.client.collection_exists("films")
+
+
+def unexpected(status: int, content: bytes = b"", **headers: str):
+    import httpx
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    return UnexpectedResponse(status, "", content, httpx.Headers(headers))
+
+
+def failing(connection, errors):
+    """An operation that raises one error after another, then succeeds."""
+    remaining = list(errors)
+
+    def operation():
+        if remaining:
+            raise remaining.pop(0)
+        return "done"
+
+    return operation
+
+
+@pytest.fixture
+def connection():
+    with connect(ConnectionOptions(location="http://127.0.0.1:9", max_retries=2)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The waits that would have been made."""
+    made: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", made.append)
+    return made
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_passing_failures_are_tried_again_with_growing_waits(connection, waits, status):
+    errors = [unexpected(status), unexpected(status)]
+    assert connection.request(failing(connection, errors)) == "done"
+    assert 0.5 <= waits[0] <= 1.0 <= waits[1] <= 1.5
+
+
+def test_a_server_that_asks_for_time_gets_it_up_to_a_limit(connection, waits):
+    errors = [unexpected(429, **{"retry-after": "7"}), unexpected(429, **{"retry-after": "900"})]
+    connection.request(failing(connection, errors))
+    assert waits == [7.0, 30.0]
+
+
+def test_retries_have_an_end(connection, waits):
+    with pytest.raises(QdrantTransientError, match="answered 503: busy"):
+        connection.request(failing(connection, [unexpected(503, b"busy")] * 3))
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 507])
+def test_refusals_are_final(connection, waits, status):
+    with pytest.raises(QdrantTerminalError):
+        connection.request(failing(connection, [unexpected(status)]))
+    assert waits == []
+
+
+def test_the_servers_own_words_are_kept(connection):
+    words = b'{"status":{"error":"Wrong input: expected dim: 4, got 3"},"time":0.0}'
+    with pytest.raises(QdrantTerminalError, match="answered 400: Wrong input: expected dim: 4"):
+        connection.request(failing(connection, [unexpected(400, words)]))
+
+
+def test_a_wrong_key_is_said_to_be_one_and_not_shown():
+    options = ConnectionOptions(location="http://127.0.0.1:9", api_key="very-secret")
+    with (
+        connect(options) as connection,
+        pytest.raises(QdrantTerminalError, match="refused the API key.*Set `api_key`") as caught,
+    ):
+        connection.request(failing(connection, [unexpected(401, b"Invalid API key")]))
+    assert "very-secret" not in str(caught.value)
+
+
+def test_errors_of_the_program_are_not_hidden(connection):
+    with pytest.raises(ZeroDivisionError):
+        connection.request(lambda: 1 // 0)
