@@ -96,7 +96,7 @@ def _inputs(texts: list[str], model_path: str, size: int, names: set[str]) -> li
 
 
 def _engine(texts: list[str], model_path: str) -> float:
-    from dagster_qdrant.embedding.local import load_embedder
+    from dagster_qdrant.embedding.embedder import load_embedder
     from dagster_qdrant.embedding.options import EmbeddingOptions
 
     embedder = load_embedder(EmbeddingOptions(model=MODEL, model_path=model_path))

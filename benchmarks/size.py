@@ -62,7 +62,7 @@ def _replace_the_model() -> None:
     """A real model would take hours, and its memory does not depend on the number of rows."""
     import numpy as np
 
-    from dagster_qdrant.embedding import local, options
+    from dagster_qdrant.embedding import embedder, local, options
 
     class Embedder:
         def __init__(self, given: options.EmbeddingOptions) -> None:
@@ -78,7 +78,8 @@ def _replace_the_model() -> None:
 
     known: Any = options.EmbeddingOptions
     known.vector_size = property(lambda _: VECTOR_SIZE)
-    local.TextEmbedder = Embedder  # type: ignore[misc,assignment]
+    seam: Any = embedder
+    seam.TextEmbedder = Embedder
 
 
 if __name__ == "__main__":

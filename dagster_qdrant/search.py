@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
 from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params

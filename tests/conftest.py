@@ -17,7 +17,8 @@ import dlt
 import pytest
 
 from dagster_qdrant import QdrantResource
-from dagster_qdrant.embedding.local import TextEmbedder, load_embedder
+from dagster_qdrant.embedding.embedder import load_embedder
+from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from example_project.model import MODEL_NAME, model_folder
 from tests.targets import Target, targets
@@ -48,7 +49,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def embedder(model: dict[str, Any]) -> TextEmbedder:
-    return load_embedder(EmbeddingOptions(**model))
+    embedder = load_embedder(EmbeddingOptions(**model))
+    assert isinstance(embedder, TextEmbedder)
+    return embedder
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def _one_try_of_dlt(_no_configuration_from_outside: None, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagster_qdrant.qdrant.connection._wait", lambda _state: 0.01)
+    monkeypatch.setattr("dagster_qdrant.retrying._wait", lambda _state: 0.01)
 
 
 no_waits = pytest.mark.usefixtures("_no_waits")

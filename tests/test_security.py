@@ -64,7 +64,7 @@ def options(request: pytest.FixtureRequest, server: ServerProcess, model: Any) -
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOAD__RAISE_ON_MAX_RETRIES", "1")
-    monkeypatch.setattr("dagster_qdrant.qdrant.connection._wait", lambda _state: 0.01)
+    monkeypatch.setattr("dagster_qdrant.retrying._wait", lambda _state: 0.01)
 
 
 def all_texts_of(error: BaseException) -> str:

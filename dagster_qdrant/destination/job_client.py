@@ -43,7 +43,7 @@ from dagster_qdrant.destination.refusals import (
 )
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
-from dagster_qdrant.embedding.local import preload_embedder
+from dagster_qdrant.embedding.embedder import preload_embedder
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection, connect
 

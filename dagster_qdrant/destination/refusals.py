@@ -13,6 +13,7 @@ from dlt.common.schema.utils import (
 
 from dagster_qdrant.destination.tables.hints import EMBED_HINT
 from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan, variants_of
+from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params
@@ -161,7 +162,7 @@ def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
     if not plan.embed:
         return
     try:
-        _ = embedding.vector_size
+        vector_size(embedding)
     except EmbeddingError as error:
         raise QdrantConfigurationError(f"Table `{plan.table_name}`: {error}") from error
 
@@ -195,7 +196,7 @@ def refuse_unfit_collection(
     )
     raise QdrantTerminalError(
         f"Collection `{plan.collection}` was not made by this package and has {holds}, but table "
-        f"`{plan.table_name}` needs `{embedding.vector_name}` of size {embedding.vector_size}. "
+        f"`{plan.table_name}` needs `{embedding.vector_name}` of size {vector_size(embedding)}. "
         "Load into another dataset, or delete the collection."
     )
 

@@ -9,10 +9,8 @@ GIL), which is faster and stays so on a busy machine. A GPU gets one thread and 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +73,7 @@ class TextEmbedder:
             what the options ask for.
 
     Example:
-        >>> embedder = load_embedder(EmbeddingOptions())
+        >>> embedder = TextEmbedder(EmbeddingOptions())
         >>> embedder.embed(["a text", "another"]).shape
         (2, 384)
     """
@@ -199,38 +197,3 @@ def _default_cache() -> str:
     from platformdirs import user_cache_dir
 
     return user_cache_dir("fastembed")
-
-
-_embedders: dict[EmbeddingOptions, TextEmbedder] = {}
-_embedders_guard = threading.Lock()
-
-
-def load_embedder(options: EmbeddingOptions) -> TextEmbedder:
-    """The embedder of this process for some options, loaded at the first call.
-
-    Args:
-        options: The model and how much of the machine it gets.
-
-    Raises:
-        EmbeddingError: If the model is not known, or its files cannot be had.
-    """
-    with _embedders_guard:
-        if options not in _embedders:
-            _embedders[options] = TextEmbedder(options)
-        return _embedders[options]
-
-
-def preload_embedder(options: EmbeddingOptions) -> None:
-    """Begin to load the embedder in the background, for a caller who has other things to do first.
-
-    A failure is not shown here; `load_embedder` meets it again.
-
-    Args:
-        options: The model and how much of the machine it gets.
-    """
-
-    def load() -> None:
-        with suppress(EmbeddingError):
-            load_embedder(options)
-
-    threading.Thread(target=load, name="preload-model", daemon=True).start()

@@ -8,24 +8,19 @@ that out.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from dagster_qdrant.errors import QdrantTransientError
 from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, ConnectionOptions
 from dagster_qdrant.qdrant.error_translation import translate
 from dagster_qdrant.qdrant.local_path import lock_path, open_path, real_path
+from dagster_qdrant.retrying import retrying
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
-    from tenacity import RetryCallState
 
-logger = logging.getLogger(__name__)
-
-_MAX_WAIT = 30.0
 # Without these, gRPC fails all requests for up to two minutes after it could not connect, without
 # trying to. This is less than the wait before our first retry.
 _GRPC_OPTIONS = {
@@ -70,7 +65,6 @@ class Connection:
             >>> connection.request(connection.client.count, "movies", exact=True).count
             3
         """
-        import tenacity
 
         def attempt() -> T:
             try:
@@ -83,14 +77,7 @@ class Connection:
                 cause = _presentable(error, self.options)
             raise translated from cause
 
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.options.max_retries + 1),
-            wait=_wait,
-            retry=tenacity.retry_if_exception_type(QdrantTransientError),
-            before_sleep=_report_retry,
-            reraise=True,
-        )
-        return retrying(attempt)
+        return retrying(attempt, self.options.max_retries)
 
 
 def _presentable(error: Exception, options: ConnectionOptions) -> Exception | None:
@@ -102,21 +89,6 @@ def _presentable(error: Exception, options: ConnectionOptions) -> Exception | No
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return error
-
-
-def _wait(state: RetryCallState) -> float:
-    import tenacity
-
-    error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "retry_after", None)
-    backoff = tenacity.wait_exponential_jitter(initial=0.5, max=_MAX_WAIT, jitter=0.5)
-    return min(asked, _MAX_WAIT) if asked is not None else backoff(state)
-
-
-def _report_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0.0
-    logger.warning("%s Trying again in %.1f s (try %d).", error, pause, state.attempt_number + 1)
 
 
 def open_client(options: ConnectionOptions) -> QdrantClient:

@@ -23,7 +23,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
-from dagster_qdrant.embedding.local import preload_embedder
+from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
@@ -197,7 +197,7 @@ class DltLoad:
         if not tables:
             return
         try:
-            _ = config.embedding.vector_size
+            vector_size(config.embedding)
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
         with connect(config.connection) as connection:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
-from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.embedding.embedder import load_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.qdrant.collections import vector_params
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
@@ -47,7 +47,7 @@ def vectors_valid(table: CheckedTable) -> Finding:
         if not np.isfinite(vector).all() or not vector.any()
     ]
     numbers = {
-        "vector_size": table.embedding.vector_size,
+        "vector_size": vector_size(table.embedding),
         "vectors_read": len(table.sample),
         "vectors_unfit": len(unfit),
     }
@@ -117,14 +117,15 @@ def unfit_vectors(table: CheckedTable) -> Finding | None:
     """Why the vectors cannot be those of the model; None if they can."""
     vectors, model = vector_params(table.info), table.embedding
     params = vectors.get(model.vector_name)
-    if params and params.size == model.vector_size:
+    size = vector_size(model)
+    if params and params.size == size:
         return None
     holds = [f"`{name}` of size {params.size}" for name, params in vectors.items()]
     return Finding(
         False,
         f"Collection `{table.collection}` has {' and '.join(holds) or 'no vectors'}, but the "
-        f"model '{model.model}' makes `{model.vector_name}` of size {model.vector_size}. Set "
+        f"model '{model.model}' makes `{model.vector_name}` of size {size}. Set "
         "`model` to the one it was loaded with, or materialize the asset, which embeds all "
         "rows anew.",
-        {"model_size": model.vector_size},
+        {"model_size": size},
     )

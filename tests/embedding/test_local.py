@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_qdrant.embedding import local
-from dagster_qdrant.embedding.local import TextEmbedder, load_embedder
+from dagster_qdrant.embedding import embedder as seam
+from dagster_qdrant.embedding.embedder import load_embedder
+from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError
 
@@ -174,13 +175,13 @@ def test_the_cpu_can_be_asked_for(model, embedder):
 
 
 def test_a_model_can_be_loaded_ahead_and_its_failure_waits_for_who_asks(model, monkeypatch):
-    monkeypatch.setattr(local, "_embedders", {})
+    monkeypatch.setattr(seam, "_embedders", {})
     good, bad = EmbeddingOptions(**model), EmbeddingOptions(model="no/such-model")
     for options in (good, bad):
-        local.preload_embedder(options)
-    for thread in local.threading.enumerate():
+        seam.preload_embedder(options)
+    for thread in seam.threading.enumerate():
         if thread.name == "preload-model":
             thread.join()
-    assert list(local._embedders) == [good]
+    assert list(seam._embedders) == [good]
     with pytest.raises(EmbeddingError, match="does not know"):
         load_embedder(bad)

@@ -15,7 +15,7 @@ from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.progress import Progress
 from dagster_qdrant.destination.writing.table_loader import TableLoader
-from dagster_qdrant.embedding.local import load_embedder
+from dagster_qdrant.embedding.embedder import load_embedder, vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params
@@ -34,7 +34,7 @@ def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: Embeddi
     if not plan.embed:
         return False
     params = vector_params(info).get(embedding.vector_name)
-    if params is None or params.size != embedding.vector_size:
+    if params is None or params.size != vector_size(embedding):
         return True
     made = about(info)
     return bool(made) and (made.get("model"), made.get("embed")) != (

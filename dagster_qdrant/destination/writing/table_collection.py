@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.qdrant.collections import Collections
 
@@ -23,5 +24,5 @@ def ensure_collection(
     vectors: dict[str, int] = {}
     if plan.embed:
         about |= {"model": embedding.model, "embed": list(plan.embed)}
-        vectors = {embedding.vector_name: embedding.vector_size}
+        vectors = {embedding.vector_name: vector_size(embedding)}
     collections.ensure(plan.target, about=about, vectors=vectors, indexes=plan.indexes)

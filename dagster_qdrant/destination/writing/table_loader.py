@@ -21,7 +21,7 @@ from dagster_qdrant.destination.tables.table_plan import (
 )
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
-from dagster_qdrant.embedding.local import TextsInModel, load_embedder
+from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
 
@@ -43,7 +43,7 @@ class _Embedding:
     rows_read: int
     vectors: dict[str, Any] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
-    texts: TextsInModel | None = None
+    texts: TextsInWork | None = None
     started: float = 0.0
 
 
