@@ -22,7 +22,13 @@ from dagster_dlt.translator import DagsterDltTranslator
 
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
-from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, join_names, keep_plan
+from dagster_qdrant.runs.plan import (
+    QdrantAssetsPlan,
+    as_source,
+    join_names,
+    keep_plan,
+    own_function,
+)
 from dagster_qdrant.translator import QdrantDltTranslator
 
 if TYPE_CHECKING:
@@ -89,8 +95,9 @@ def qdrant_assets(
         pipeline_name=pipeline_name or name or join_names(source.name, dataset_name),
         translator=dagster_dlt_translator or QdrantDltTranslator(),
     )
-    specs = list(plan.specs().values())
-    if group_name and any(spec.group_name for spec in specs):
+    specs = plan.specs()
+    keys = {resource: spec.key for resource, spec in specs.items()}
+    if group_name and any(spec.group_name for spec in specs.values()):
         raise DagsterInvariantViolationError(
             f"`group_name` is {group_name!r}, but the translator sets groups too. Set the group in "
             "one of the two places."
@@ -107,12 +114,12 @@ def qdrant_assets(
             backfill_policy=backfill_policy,
             op_tags=op_tags,
             hooks=hooks,
-            specs=specs,
+            specs=list(specs.values()),
             pool=pool,
             retry_policy=retry_policy,
-            check_specs=check_specs(plan, blocking=checks == "blocking") if checks else None,
-        )(function)
-        keep_plan(assets_def, plan)
+            check_specs=check_specs(plan, keys, blocking=checks == "blocking") if checks else None,
+        )(own_function(function))
+        keep_plan(assets_def, plan, keys)
         return assets_def
 
     return decorate

@@ -15,7 +15,7 @@ from dagster import (
 
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import check_apart, check_specs
-from dagster_qdrant.runs.plan import plan_of
+from dagster_qdrant.runs.plan import keep_plan, keys_of, plan_of
 
 
 def build_qdrant_checks(
@@ -63,14 +63,20 @@ def _build_checks(assets_def: AssetsDefinition, blocking: bool) -> AssetChecksDe
             "Select these checks with `AssetSelection.checks_for_assets(...)` instead."
         )
 
+    selected = assets_def.keys
+    keys = {name: key for name, key in keys_of(assets_def, plan).items() if key in selected}
+
     @multi_asset_check(
         name=f"{assets_def.op.name}_checks",
-        specs=check_specs(plan, blocking=blocking),
+        specs=check_specs(plan, keys, blocking=blocking),
         can_subset=True,
     )
     def checks(
         context: AssetCheckExecutionContext, qdrant: QdrantResource
     ) -> Iterator[AssetCheckResult]:
-        yield from check_apart(qdrant, plan, context, context.selected_asset_check_keys)
+        definition = context.op_execution_context.assets_def
+        selected = context.selected_asset_check_keys
+        yield from check_apart(qdrant, plan, keys_of(definition, plan), context, selected)
 
+    keep_plan(checks, plan, keys)
     return checks

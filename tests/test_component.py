@@ -31,12 +31,14 @@ def sandbox():
 
 
 @contextmanager
-def loaded(sandbox, *loads, loads_py=None, **attributes):
+def loaded(sandbox, *loads, loads_py=None, post_processing=None, **attributes):
     """The definitions of a component with these attributes; without any, of the scaffolded one."""
     path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path="my_load")
     if loads:
         attributes = {"loads": list(loads), **attributes}
         written = {"type": "dagster_qdrant.QdrantCollectionsComponent", "attributes": attributes}
+        if post_processing:
+            written["post_processing"] = post_processing
         (path / "defs.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
     if loads_py:
         (path / "loads.py").write_text(loads_py)
@@ -112,6 +114,19 @@ def test_a_source_is_named_by_its_path(sandbox, code, path):
     source = path.format(project=sandbox.project_name)
     with loaded(sandbox, load(source=source), loads_py=f"import dlt\n{code}\n") as defs:
         assert [spec.key for spec in specs(defs)] == [FILMS]
+
+
+def test_assets_that_are_post_processed_run_with_their_checks(sandbox):
+    given = load(embed={"films": "title"}, checks=True)
+    attributes = {"group_name": "search", "deps": ["upstream"], "owners": ["team:search"]}
+    post_processing = {"assets": [{"target": "*", "attributes": attributes}]}
+    with loaded(sandbox, given, post_processing=post_processing) as defs:
+        [spec] = specs(defs)
+        assert (spec.group_name, spec.owners) == ("search", ["team:search"])
+        result = materialize(defs, qdrant=QdrantResource(location=":memory:processed"))
+    [event] = result.get_asset_materialization_events()
+    assert event.asset_key == FILMS
+    assert len(result.get_asset_check_evaluations()) == 6
 
 
 def test_two_loads_may_share_a_source(sandbox):

@@ -80,16 +80,19 @@ _CHECKS = {
 }
 
 
-def check_specs(plan: QdrantAssetsPlan, *, blocking: bool) -> list[AssetCheckSpec]:
-    """The specs of the checks of all assets of a plan.
+def check_specs(
+    plan: QdrantAssetsPlan, keys: Mapping[str, AssetKey], *, blocking: bool
+) -> list[AssetCheckSpec]:
+    """The specs of the checks of assets.
 
     Args:
         plan: What the assets load.
+        keys: Their keys by the name of their resource.
         blocking: Whether a check that fails keeps assets downstream from being materialized.
     """
     return [
         AssetCheckSpec(check.name, asset=key, description=check.description, blocking=blocking)
-        for resource_name, key in plan.keys().items()
+        for resource_name, key in keys.items()
         for check in _CHECKS.values()
         if not check.of_vectors or embedded_columns(plan.source.resources[resource_name])
     ]
@@ -108,15 +111,23 @@ def refuse_unknown_checks(checks: Any) -> None:
 def check_apart(
     resource: QdrantOptions,
     plan: QdrantAssetsPlan,
+    keys: Mapping[str, AssetKey],
     context: Union[AssetCheckExecutionContext, AssetExecutionContext],
     selected: Set[AssetCheckKey],
 ) -> Iterator[AssetCheckResult]:
     """Check what former runs have loaded.
 
+    Args:
+        resource: The place and the options.
+        plan: What the assets load.
+        keys: Their keys by the name of their resource.
+        context: The context of the checks.
+        selected: The checks.
+
     Raises:
         dagster.Failure: If Qdrant cannot be asked.
     """
-    for resource_name, asset_key in plan.keys().items():
+    for resource_name, asset_key in keys.items():
         names = names_of(selected, asset_key)
         if not names:
             continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
-from weakref import WeakKeyDictionary
+from functools import partial, update_wrapper
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Union
 
-from dagster import AssetKey, AssetsDefinition, AssetSpec, OpDefinition
+from dagster import AssetCheckKey, AssetKey, AssetsDefinition, AssetSpec, OpDefinition
 from dagster_dlt.translator import DagsterDltTranslator
 
 from dagster_qdrant.destination.configuration import DEFAULT_DATASET_SEPARATOR
@@ -72,18 +73,97 @@ class QdrantAssetsPlan:
         )
 
 
-# Live objects do not belong into an asset's metadata, which the UI shows.
-_plans: WeakKeyDictionary[OpDefinition, QdrantAssetsPlan] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Definition:
+    """What a definition of assets or of checks was made for.
+
+    Args:
+        plan: What its assets load.
+        keys: The keys of the assets when it was made, by the name of their resource.
+        outputs: The same keys by the name of the output of the asset, or of a check of it.
+    """
+
+    plan: QdrantAssetsPlan
+    keys: Mapping[str, AssetKey]
+    outputs: Mapping[str, AssetKey]
 
 
-def keep_plan(assets_def: AssetsDefinition, plan: QdrantAssetsPlan) -> None:
-    """Remember what the assets of a definition load."""
-    _plans[assets_def.op] = plan
+# The op's function carries it: Dagster hands the function on to each copy of a definition, and
+# outputs keep their names. Metadata is no place for live objects: the UI shows it.
+_DEFINITION = "qdrant_definition"
 
 
-def plan_of(assets_def: AssetsDefinition) -> QdrantAssetsPlan | None:
-    """The plan of an assets definition of ours, or None for any other."""
-    return _plans.get(assets_def.op)
+def own_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for one definition: it may be the body of others too."""
+    if not isinstance(function, FunctionType):
+        return partial(function)
+    own = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    return update_wrapper(own, function)
+
+
+def keep_plan(
+    definition: AssetsDefinition, plan: QdrantAssetsPlan, keys: Mapping[str, AssetKey]
+) -> None:
+    """Remember what the assets of a definition load, or what its checks check.
+
+    Args:
+        definition: The definition, over a function that no other has.
+        plan: What the assets load.
+        keys: The keys of the assets by the name of their resource.
+    """
+    outputs = _asset_keys(definition)
+    vars(_function(definition))[_DEFINITION] = _Definition(plan, keys, outputs)
+
+
+def plan_of(definition: AssetsDefinition) -> QdrantAssetsPlan | None:
+    """The plan of a definition of ours, also of a copy of it; None for any other."""
+    kept = _kept(definition)
+    return kept.plan if kept else None
+
+
+def keys_of(definition: AssetsDefinition, plan: QdrantAssetsPlan) -> dict[str, AssetKey]:
+    """The keys of a definition's assets by the name of their resource.
+
+    Args:
+        definition: The definition as it is now. A copy may have other keys than it was made with.
+        plan: What is loaded, perhaps not what the definition was made with.
+    """
+    kept = _kept(definition)
+    if kept is None:
+        return plan.keys()
+    now = {
+        kept.outputs[output]: key
+        for output, key in _asset_keys(definition).items()
+        if output in kept.outputs
+    }
+    keys = {name: kept.keys.get(name, key) for name, key in plan.keys().items()}
+    return {name: now.get(key, key) for name, key in keys.items()}
+
+
+def _kept(definition: AssetsDefinition) -> _Definition | None:
+    if not definition.is_executable or not isinstance(definition.node_def, OpDefinition):
+        return None
+    return getattr(_function(definition), _DEFINITION, None)
+
+
+def _function(definition: AssetsDefinition) -> Any:
+    compute: Any = definition.op.compute_fn
+    return getattr(compute, "decorated_fn", compute)
+
+
+def _asset_keys(definition: AssetsDefinition) -> dict[str, AssetKey]:
+    """The asset of each output, which is the asset itself or a check of it."""
+    return {
+        output: key.asset_key if isinstance(key, AssetCheckKey) else key
+        for output, key in definition.entity_keys_by_output_name.items()
+    }
 
 
 def as_source(data: DltData, name: str | None) -> DltSource:

@@ -25,7 +25,7 @@ from dagster_qdrant.runs.data_version import FormerVersion, data_version
 from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part
 from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.last_load import points_of_load
-from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, plan_of
+from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, keys_of, plan_of
 from dagster_qdrant.runs.run_log import Context, logs_shown
 from dagster_qdrant.translator import QdrantDltTranslator
 
@@ -57,7 +57,8 @@ def run_load(
         apart = {key for key in checks if key.asset_key not in selected_assets}
         if apart:
             checked = plan_of(context.assets_def) or plan(None)
-            yield from check_apart(resource, checked, context, apart)
+            keys = keys_of(context.assets_def, checked)
+            yield from check_apart(resource, checked, keys, context, apart)
             if not selected_assets:
                 return
     parts = _parts(context, dlt_source, plan, extract_options)
@@ -139,9 +140,11 @@ def _disposition(write_disposition: Any) -> Any:
 
 
 def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Part:
-    keys = plan.keys()
-    if isinstance(context, AssetExecutionContext):
+    if not isinstance(context, AssetExecutionContext):
+        keys = plan.keys()
+    else:
         selected_assets = context.selected_asset_keys
+        keys = keys_of(context.assets_def, plan)
         keys = {name: key for name, key in keys.items() if key in selected_assets}
         if not keys:
             raise DagsterInvariantViolationError(
