@@ -354,7 +354,7 @@ def test_the_newest_row_of_a_key_counts_in_whatever_order_files_are_loaded(
 def test_a_row_that_a_load_deleted_before_it_died_is_gone_after_the_next(
     load: Load, qdrant_target: Target, dataset, monkeypatch
 ):
-    from dagster_qdrant.destination.loads import load
+    from dagster_qdrant.destination.loads import load as load_room
 
     def dies(*_: Any) -> None:
         raise QdrantTerminalError("the end")
@@ -362,7 +362,7 @@ def test_a_row_that_a_load_deleted_before_it_died_is_gone_after_the_next(
     gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
     load(films([tagged(1, "a"), tagged(2, "b")], columns=gone, **MERGE))
     with monkeypatch.context() as patched:
-        patched.setattr(load, "remove_what_the_load_outdates", dies)
+        patched.setattr(load_room, "remove_what_the_load_outdates", dies)
         with pytest.raises(PipelineStepFailed, match="the end"):
             load(films([tagged(1, gone=True)], columns=gone, **MERGE), machine="another")
     load(films([tagged(3, "c")], columns=gone, **MERGE))
