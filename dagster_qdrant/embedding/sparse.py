@@ -1,8 +1,8 @@
-"""Texts -> sparse vectors by their keywords: BM25, computed by Qdrant's own engine in this process.
+"""Texts -> sparse vectors of their keywords: BM25, by Qdrant's own engine in this process.
 
-The tokens are those of a server's `Qdrant/bm25`, stemmers and stopwords are compiled in, and nothing
-is downloaded. A vector holds how often each token stands in the text, weighed by the text's length;
-how rare a token is adds Qdrant itself (the IDF modifier).
+The tokens are those of a server's `Qdrant/bm25`. Stemmers and stopwords are compiled in; nothing is
+downloaded. A vector holds how often each token stands in the text, weighed by the text's length.
+How rare a token is, Qdrant itself adds (the IDF modifier).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ UNSTEMMED = (
     "tajik",
 )
 LANGUAGES = (*STEMMED, *UNSTEMMED)
-# Their words have no spaces between them, or vowel signs at which Qdrant's plain tokenizer would cut.
+# No spaces between words, or vowel signs: Qdrant's plain tokenizer would cut in the wrong places.
 _MULTILINGUAL = frozenset({"bengali", "chinese", "japanese", "nepali", "tamil"})
 
 # Qdrant's own default, for texts of which none is known yet.
@@ -80,8 +80,8 @@ def refuse_unknown_language(language: str) -> None:
     close = difflib.get_close_matches(str(language).lower(), LANGUAGES, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise EmbeddingError(
-        f"`keywords` names the language {language!r}, for which there are no rules.{hint} There are "
-        f"some for {', '.join(LANGUAGES)}."
+        f"`keywords` names the language {language!r}, for which there are no rules.{hint} "
+        f"There are some for {', '.join(LANGUAGES)}."
     )
 
 
