@@ -20,6 +20,7 @@ from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.json import json
 from dlt.common.schema import Schema, TSchemaTables
 from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.utils import get_nested_tables
 from dlt.common.storages import ParsedLoadJobFileName
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import (
@@ -39,6 +40,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_rows_of_another_key,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
+    refuse_unfit_nested_disposition,
     refuse_unknown_model,
 )
 from dagster_qdrant.destination.tables.table_plan import TablePlan
@@ -201,6 +203,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
             refuse_merge_without_key(hints, plan)
+            for nested in get_nested_tables(
+                self.schema.tables, plan.table_name, include_self=False
+            ):
+                refuse_unfit_nested_disposition(plan, self.plan(str(nested["name"])))
             if plan.table_name not in emptied:
                 refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)

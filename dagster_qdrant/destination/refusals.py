@@ -62,6 +62,22 @@ def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
         )
 
 
+def refuse_unfit_nested_disposition(root: TablePlan, nested: TablePlan) -> None:
+    """Nested rows of a merge are merged by the rows that they belong to, and in no other way.
+
+    Raises:
+        QdrantTerminalError: If a nested table of a merged one is to be appended or replaced.
+    """
+    if root.write_disposition != "merge" or nested.write_disposition == "merge":
+        return
+    raise QdrantTerminalError(
+        f"Table `{nested.table_name}` has the write disposition '{nested.write_disposition}', but "
+        f"is nested in `{root.table_name}`, which is merged. dlt cannot load that. Give it 'merge' "
+        "too (`make_nested_hints(write_disposition='merge')`), or a `primary_key` of its own, "
+        "which makes it a table that is not nested."
+    )
+
+
 def refuse_rows_of_another_key(
     plan: TablePlan, before: TablePlan | None, collections: Collections
 ) -> None:

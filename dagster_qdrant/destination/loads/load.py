@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.load_targets import LoadTargets
@@ -29,6 +28,7 @@ from dagster_qdrant.destination.loads.load_package import (
     loaded_tables,
 )
 from dagster_qdrant.destination.loads.state_merge import base_states
+from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
 
@@ -86,17 +86,16 @@ class Load:
 
     def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
         emptied = emptied_tables()
-        chains = {chain[0].table_name: chain for plan in plans if (chain := self._chain(plan))}
+        chains = self._chains({plan.table_name for plan in plans})
         for root, chain in chains.items():
             is_made_anew = root in emptied or any(map(self._targets.is_made_anew, chain))
-            yield Claim.of(chain[0], is_made_anew=is_made_anew)
+            yield Claim.of(chain, is_made_anew=is_made_anew)
         yield from map(Claim, sorted(emptied - set(chains)))
 
-    def _chain(self, plan: TablePlan) -> list[TablePlan]:
-        """The plans of a table's root and of all tables nested in that."""
-        root = str(get_root_table(self._schema.tables, plan.table_name)["name"])
-        tables = get_nested_tables(self._schema.tables, root)
-        return [self._plan_of(str(table["name"])) for table in tables]
+    def _chains(self, loaded: set[str]) -> dict[str, list[TablePlan]]:
+        """The tables that a load of some tables concerns, by their root."""
+        chains = [table_chain(name, self._schema, self._plan_of, loaded) for name in sorted(loaded)]
+        return {chain[0].table_name: chain for chain in chains}
 
     def prepare(self, tables: set[str]) -> None:
         """Make the collections that the load writes to, and fill those that are made anew.
@@ -104,9 +103,8 @@ class Load:
         Args:
             tables: The tables that the load has, dlt's own among them.
         """
-        data_tables = sorted(tables - set(self._schema.dlt_table_names()))
-        chains = [self._chain(self._plan_of(name)) for name in data_tables]
-        plans = {plan.table_name: plan for chain in chains for plan in chain}
+        chains = self._chains(tables - set(self._schema.dlt_table_names()))
+        plans = {plan.table_name: plan for chain in chains.values() for plan in chain}
         with self.lease.alive(self._dlt_tables):
             chosen = self._targets.choose(plans.values())
             # Also those that get no row: what the load outdates is looked for in them.

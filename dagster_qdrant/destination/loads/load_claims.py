@@ -32,15 +32,18 @@ class Claim:
     ticket: int = 0
 
     @classmethod
-    def of(cls, root: TablePlan, *, is_made_anew: bool) -> Claim:
+    def of(cls, chain: Sequence[TablePlan], *, is_made_anew: bool) -> Claim:
         """The claim of a load to a table and those nested in it.
 
         Args:
-            root: The plan of the table.
-            is_made_anew: Whether the load builds another collection for it.
+            chain: Their plans, that of the table first.
+            is_made_anew: Whether the load builds another collection for one of them.
         """
-        exclusive = root.marks_unchanged or is_made_anew
-        return cls(root.table_name, None if is_made_anew else root.partition, exclusive)
+        root = chain[0].table_name
+        parts = {plan.partition for plan in chain if plan.marks_unchanged}
+        if is_made_anew or len(parts) > 1:
+            return cls(root)
+        return cls(root, next(iter(parts), None), exclusive=bool(parts))
 
     @classmethod
     def read(cls, payload: Iterable[Mapping[str, Any]]) -> tuple[Claim, ...]:

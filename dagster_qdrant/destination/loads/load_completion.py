@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema import Schema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
 
+from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.qdrant.collections import Collections, matches
@@ -37,21 +37,19 @@ def remove_what_the_load_outdates(
         collections: The dataset's collections.
         plan_of: The plan of a table.
     """
-    tables = schema.tables
-    roots = {str(get_root_table(tables, name)["name"]) for name in loaded_tables if name in tables}
-    for root in sorted(roots):
-        chain = [plan_of(str(table["name"])) for table in get_nested_tables(tables, root)]
-        chain = [plan for plan in chain if collections.exists(plan.target)]
-        if not chain or chain[0].table_name != root:
+    known = sorted(name for name in loaded_tables if name in schema.tables)
+    chains = [table_chain(name, schema, plan_of, loaded_tables) for name in known]
+    for root, *nested in {chain[0].table_name: chain for chain in chains}.values():
+        there = [plan for plan in nested if collections.exists(plan.target)]
+        if not collections.exists(root.target):
             continue
-        if chain[0].write_disposition == "replace":
-            for plan in chain:
+        for plan in (root, *there):
+            if plan.write_disposition == "replace":
                 _delete_former_rows(plan, load_id, collections)
-        elif chain[0].write_disposition == "merge":
-            if chain[0].merges_nested:
-                _delete_orphans(chain[0], chain[1:], load_id, collections)
-            if chain[0].hard_delete:
-                collections.delete_where(chain[0].target, _marked_as_deleted(chain[0], load_id))
+        if root.merges_nested:
+            _delete_orphans(root, there, load_id, collections)
+        if root.hard_delete:
+            collections.delete_where(root.target, _marked_as_deleted(root, load_id))
 
 
 def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:

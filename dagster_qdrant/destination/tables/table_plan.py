@@ -51,7 +51,8 @@ class TablePlan:
         collection: The collection as its readers call it; point ids follow from this name.
         target: The collection that a load writes to, if another one takes its place when the load
             is complete; else the same.
-        write_disposition: "append", "merge" or "replace".
+        write_disposition: "append", "merge" or "replace". A nested table may have one of its own;
+            where that is "merge", it is the one of the table that its rows belong to.
         partition: The part of the table that is replaced, or None for all of it.
         nested: Whether the rows come from lists in another table's rows.
         key: The columns that identify a row, empty if its content does.
@@ -128,7 +129,9 @@ class TablePlan:
         These are former rows of replaced tables, and nested rows that their root no longer has. Or
         since of two rows of a load that which comes later need not be the one that counts.
         """
-        return self.write_disposition == "replace" or self.is_linked or self.dedup_sort is not None
+        if self.write_disposition == "merge":
+            return self.is_linked or self.dedup_sort is not None
+        return self.write_disposition == "replace"
 
     @property
     def keeps_deleted(self) -> bool:
@@ -195,7 +198,7 @@ class TablePlan:
     ) -> TablePlan:
         """Read the plan off a table that dlt prepared for loading."""
         columns: Mapping[str, Any] = table["columns"]
-        disposition = str(table["write_disposition"])
+        disposition = _write_disposition(table, schema)
         row_id = schema.naming.normalize_identifier(C_DLT_ID)
         load_id = schema.naming.normalize_identifier(C_DLT_LOAD_ID)
         nested = is_nested_table(table)
@@ -244,6 +247,14 @@ class TablePlan:
             is_parent=is_parent,
             dlt_indexes=_dlt_indexes(str(table["name"]), schema),
         )
+
+
+def _write_disposition(table: TTableSchema, schema: Schema) -> str:
+    """A table's write disposition; where a nested one says "merge", that of its parent."""
+    own, parent = table.get("write_disposition"), table.get("parent")
+    if parent and own in (None, "merge"):
+        return _write_disposition(schema.tables[parent], schema)
+    return str(own)
 
 
 def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, IndexType]:
