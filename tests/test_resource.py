@@ -136,6 +136,114 @@ def test_an_environment_variable_is_read_in_a_plain_script(monkeypatch):
     assert resource.configuration().connection.port == 7000
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("location", EnvVar("NOT_SET")),
+        ("api_key", EnvVar("NOT_SET")),
+        ("port", EnvVar.int("NOT_SET")),
+        ("providers", ["CPUExecutionProvider", EnvVar("NOT_SET")]),
+        ("device_ids", [EnvVar.int("NOT_SET")]),
+    ],
+    ids=["location", "api_key", "port", "providers", "device_ids"],
+)
+def test_an_environment_variable_that_is_not_set_is_named_with_its_field(field, value):
+    resource = QdrantResource(**{field: value})
+    for use in (
+        resource.configuration,
+        resource.destination,
+        lambda: resource.get_client().__enter__(),
+        lambda: resource.search("movies", "films", "robots"),
+    ):
+        with pytest.raises(QdrantConfigurationError, match=f"`{field}` .*NOT_SET.* is not set"):
+            use()
+
+
+def test_environment_variables_within_a_list_are_read(monkeypatch):
+    monkeypatch.setenv("A_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setenv("A_DEVICE", "3")
+    resource = QdrantResource(
+        providers=[EnvVar("A_PROVIDER")], cuda=True, device_ids=[EnvVar.int("A_DEVICE")]
+    )
+    given = resource._given()
+    assert (given["providers"], given["device_ids"]) == (["CPUExecutionProvider"], [3])
+
+
+def test_an_environment_variable_that_is_no_number_is_named_and_not_shown(monkeypatch):
+    monkeypatch.setenv("QDRANT_PORT", SECRET)
+    with pytest.raises(QdrantConfigurationError, match="`port` .*QDRANT_PORT.* no number") as error:
+        QdrantResource(port=EnvVar.int("QDRANT_PORT")).configuration()
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["location", "path"])
+def test_an_environment_variable_that_is_set_to_nothing_is_no_default(monkeypatch, field):
+    monkeypatch.setenv("EMPTY", "")
+    resource = QdrantResource(**{field: EnvVar("EMPTY")})
+    with pytest.raises(QdrantConfigurationError, match=f"`{field}` is empty"):
+        resource.configuration()
+    with (
+        dg.build_resources({"qdrant": resource}) as resources,
+        pytest.raises(QdrantConfigurationError, match=f"`{field}` is empty"),
+    ):
+        resources.qdrant.configuration()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("pth", "path"), ("url", None), ("apikey", "api_key"), ("embed_batch_size", "batch_size")],
+)
+def test_a_field_that_there_is_not_is_refused_with_the_nearest_one(name, nearest):
+    with pytest.raises(QdrantConfigurationError, match=f"has no field `{name}`") as error:
+        QdrantResource(**{name: SECRET})
+    assert (nearest is None) or (f"{nearest}`?" in str(error.value))
+    assert SECRET not in str(error.value)
+
+
+def test_a_field_that_there_is_not_is_refused_where_the_rest_is_configured_at_launch():
+    with pytest.raises(QdrantConfigurationError, match="has no field `pth`"):
+        QdrantResource.configure_at_launch(pth="/b")
+
+
+def test_fields_may_be_configured_at_launch():
+    configured = {"qdrant": {"config": {"location": ":memory:launched"}}}
+    result = dg.materialize(
+        [collections],
+        resources={"qdrant": QdrantResource.configure_at_launch(timeout=5)},
+        run_config={"resources": configured},
+    )
+    assert result.output_for_node("collections") == 0
+
+
+def test_it_is_made_from_a_resource_context():
+    context = dg.build_init_resource_context(config={"path": "/x"})
+    resource = QdrantResource.from_resource_context(context)
+    assert resource.configuration().connection.path == "/x"
+
+
+class Cloud(QdrantResource):
+    """A subclass with a field of its own, and another default."""
+
+    team: str
+    location: str = ":memory:cloud"
+
+
+def test_a_subclass_with_a_field_of_its_own_works_in_and_out_of_a_run():
+    cloud = Cloud(team="search")
+    assert cloud.configuration().connection.location == ":memory:cloud"
+
+    @dg.asset
+    def teams(qdrant: Cloud) -> str:
+        with qdrant.get_client() as client:
+            client.get_collections()
+        return qdrant.team
+
+    result = dg.materialize([teams, collections], resources={"qdrant": cloud})
+    assert result.output_for_node("teams") == "search"
+    with pytest.raises(QdrantConfigurationError, match="`Cloud` has no field `tem`.*`team`"):
+        Cloud(tem="search")
+
+
 def test_a_key_shows_in_no_text_of_the_resource(monkeypatch):
     assert SECRET not in repr(QdrantResource(location="http://a", api_key=SECRET))
     assert SECRET not in str(QdrantResource(location="http://a", api_key=SECRET))

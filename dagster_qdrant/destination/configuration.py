@@ -152,6 +152,11 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 "qd_path": self.qd_path,
             },
         )
+        for name in ("location", "path"):
+            if getattr(self, name) == "":  # say an environment variable that is set to nothing
+                raise QdrantConfigurationError(
+                    f"`{name}` is empty, so it names no Qdrant. Give it a value, or leave it out."
+                )
         if path and not Path(path).is_absolute():
             path = self.make_location(path, "%s.qdrant")
         self.location, self.path = location, path

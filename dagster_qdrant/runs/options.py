@@ -2,12 +2,16 @@
 
 # No `from __future__ import annotations` here: Dagster reads the fields' types.
 
+import difflib
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from dagster import ConfigurableResource, EnvVar
-from pydantic import Field
+from pydantic import Field, model_validator
+
+from dagster_qdrant.errors import QdrantConfigurationError
 
 if TYPE_CHECKING:
     from dagster_qdrant.destination import qdrant
@@ -128,6 +132,18 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         description="Show a picture of the vectors in each materialization. Default: true.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, given: Any) -> Any:
+        _refuse_unknown_fields(cls, given)
+        return given
+
+    @classmethod
+    def configure_at_launch(cls, **kwargs: Any) -> Any:
+        """The resource with some of its fields; the others are set for each run."""
+        _refuse_unknown_fields(cls, kwargs)
+        return super().configure_at_launch(**kwargs)
+
     def get_resource_definition(self) -> Any:
         """The definition that Dagster stores; warns of a key that would be stored with it."""
         if self.api_key and not isinstance(self.api_key, EnvVar):
@@ -159,7 +175,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         options = {name: given.pop(name) for name in _CLIENT_OPTIONS if name in given}
         if options:
             given["options"] = options
-        if path is not None:
+        if path:
             path = str(Path(path).absolute())
         return qdrant(
             credentials=credentials,
@@ -171,17 +187,51 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         )
 
     def _given(self) -> dict[str, Any]:
-        """The destination's options that are set, with environment variables read."""
-        given: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if hasattr(value, "env_var_name"):  # an EnvVar, outside of a Dagster run
-                value = value.get_value()
-            if value is not None and name not in _DAGSTER_OPTIONS:
-                given[name] = value
-        return given
+        """The destination's options that are set, with environment variables read.
+
+        Raises:
+            QdrantConfigurationError: If such a variable is not set, or not fit for the field.
+        """
+        # A subclass may have fields of its own, which the destination does not know.
+        names = [name for name in QdrantOptions.model_fields if name not in _DAGSTER_OPTIONS]
+        fields = {name: _environment_read(name, getattr(self, name)) for name in names}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def configuration(self) -> "QdrantDestinationConfiguration":
         """All options, with what dlt's configuration and the defaults add to the fields."""
         destination = self.destination()
         return destination.configuration(destination.spec())
+
+
+def _refuse_unknown_fields(cls: type[QdrantOptions], given: Iterable[str]) -> None:
+    """Refuse a name that is no field; Dagster would ignore it."""
+    for name in given:
+        if name in cls.model_fields:
+            continue
+        nearest = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.5)
+        advice = f"Did you mean `{nearest[0]}`?" if nearest else "Remove it."
+        # The value is not shown: it may be a key.
+        raise QdrantConfigurationError(f"`{cls.__name__}` has no field `{name}`. {advice}")
+
+
+def _environment_read(field: str, value: Any) -> Any:
+    """The value of a field, with the variables in it read. Dagster itself does so in a run."""
+    if isinstance(value, list):
+        return [_environment_read(field, item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _environment_read(field, item) for key, item in value.items()}
+    variable = getattr(value, "env_var_name", None)
+    if variable is None:
+        return value
+    try:
+        read = value.get_value()
+    except ValueError:  # which shows what the variable holds
+        raise QdrantConfigurationError(
+            f"`{field}` is read from the environment variable {variable}, which holds no number."
+        ) from None
+    if read is None:
+        raise QdrantConfigurationError(
+            f"`{field}` is read from the environment variable {variable}, which is not set. Set "
+            f"it, or leave `{field}` out."
+        )
+    return read
