@@ -25,6 +25,7 @@ from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
 from dagster_qdrant.runs.plan import (
     QdrantAssetsPlan,
     as_source,
+    default_op_name,
     join_names,
     keep_plan,
     own_function,
@@ -144,7 +145,8 @@ def build_qdrant_assets(
     """Make one asset of each resource of a dlt source, without a function of one's own.
 
     The same as `@qdrant_assets`, whose arguments it takes, over `yield from qdrant.run(context)`.
-    The resource is bound under the key "qdrant".
+    The resource is bound under the key "qdrant". Without a `name`, the op is named after what is
+    loaded (the source, or its resources where not all of them are) and the dataset.
 
     Example:
         >>> movies = build_qdrant_assets(
@@ -158,7 +160,7 @@ def build_qdrant_assets(
         dlt_source=source,
         dataset_name=dataset_name,
         pipeline_name=pipeline_name or name or join_names(source.name, dataset_name),
-        name=name or join_names(source.name, dataset_name),
+        name=name or default_op_name(source, dataset_name),
         group_name=group_name,
         dagster_dlt_translator=dagster_dlt_translator,
         partitions_def=partitions_def,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,18 +29,31 @@ class QdrantTranslatorData(DltResourceTranslatorData):
     """
 
     def __new__(
-        cls, resource: DltResource, dataset_name: str | None, table_name: str, collection: str
+        cls,
+        resource: DltResource,
+        dataset_name: str | None,
+        table_name: str | None,
+        collection: str | None,
+        asset_name: str,
     ) -> QdrantTranslatorData:
         """Keep what dagster-dlt's record has no field for beside its fields."""
         make: Any = super().__new__  # dagster's record decorator makes it
         data: QdrantTranslatorData = make(cls, resource=resource, pipeline=None)
-        vars(data).update(dataset_name=dataset_name, table_name=table_name, collection=collection)
+        vars(data).update(
+            dataset_name=dataset_name,
+            table_name=table_name,
+            collection=collection,
+            asset_name=asset_name,
+        )
         return data
 
     if TYPE_CHECKING:
         dataset_name: str | None
-        table_name: str
-        collection: str
+        # The table that the resource names, and its collection; None if its rows name theirs.
+        table_name: str | None
+        collection: str | None
+        # The table's name, or the resource's if it names no table or one that others fill too.
+        asset_name: str
 
     @property
     def destination(self) -> Destination[Any, Any]:
@@ -67,7 +81,8 @@ class QdrantDltTranslator(DagsterDltTranslator):
             data: The resource and, as a `QdrantTranslatorData`, where its rows will go.
 
         Returns:
-            A spec with the key `[dataset_name, table]`, the kinds "dlt" and "qdrant", the
+            A spec with the key `[dataset_name, table]` (the resource's name stands for the table
+            if it fills several, or one that others fill too), the kinds "dlt" and "qdrant", the
             collection as its table name, and a code version that changes with the embedded
             columns, the primary key, the write disposition, and the model if dlt's configuration
             names one.
@@ -76,15 +91,25 @@ class QdrantDltTranslator(DagsterDltTranslator):
         if not isinstance(data, QdrantTranslatorData):
             return spec
         hints = _hints(data.resource)
+        metadata = {**spec.metadata, "dagster/table_name": data.collection, **hints}
+        if not data.collection:  # dagster-dlt has the resource's name there
+            del metadata["dagster/table_name"]
         return spec.replace_attributes(
-            key=AssetKey([part for part in (data.dataset_name, data.table_name) if part]),
+            key=AssetKey(
+                [_key_part(part) for part in (data.dataset_name, data.asset_name) if part]
+            ),
             # dagster-dlt adds an upstream asset for the source, which nobody can materialize.
             deps=[],
             kinds={"dlt", "qdrant"},
             description=spec.description or _docstring(data.resource),
             code_version=spec.code_version or _code_version(hints),
-            metadata={**spec.metadata, "dagster/table_name": data.collection, **hints},
+            metadata=metadata,
         )
+
+
+def _key_part(name: str) -> str:
+    """A name as a part of an asset key: without characters that Dagster refuses in an output's."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def embedded_columns(resource: DltResource) -> list[str]:

@@ -11,6 +11,7 @@ from dagster_qdrant.destination.configuration import (
     QdrantCredentials,
     QdrantDestinationConfiguration,
 )
+from dagster_qdrant.destination.tables.names import MAX_IDENTIFIER_LENGTH
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -112,8 +113,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         caps.preferred_loader_file_format = "jsonl"
         caps.supported_loader_file_formats = ["jsonl"]
         caps.has_case_sensitive_identifiers = True
-        # Collections are folders on the server's disk; their names may have 255 bytes.
-        caps.max_identifier_length = 200
+        caps.max_identifier_length = MAX_IDENTIFIER_LENGTH
         caps.max_column_identifier_length = 1024
         caps.max_query_length = 8 * 1024 * 1024
         caps.is_max_query_length_in_bytes = False

@@ -269,9 +269,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """The latest stored schema of a name, or of any name."""
         return self.dlt_tables.newest_schema(schema_name)
 
-    def get_stored_schema_with(self, table_name: str) -> StorageSchemaInfo | None:
-        """The latest stored schema, of any name, that has a table."""
-        return self.dlt_tables.newest_schema_with(table_name)
+    def get_stored_schema_of(
+        self, resource_name: str, table_name: str | None
+    ) -> StorageSchemaInfo | None:
+        """The latest stored schema, of any name, that has a table or any table of a resource."""
+        return self.dlt_tables.newest_schema_of(resource_name, table_name)
 
     def get_stored_schema_by_hash(self, version_hash: str) -> Any:
         """The stored schema with a hash, or None."""

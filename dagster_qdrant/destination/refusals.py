@@ -16,7 +16,7 @@ from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, Ta
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, about, vector_params
+from dagster_qdrant.qdrant.collections import Collections, about, vector_params, why_unfit
 
 _PAGE = 1024
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
@@ -186,11 +186,13 @@ def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
 def refuse_unfit_collection(
     plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
 ) -> None:
-    """A collection that exists has to be the table's own.
+    """A collection needs a name that Qdrant takes; one that exists has to be the table's own.
 
     Raises:
-        QdrantTerminalError: If it belongs to another table or program.
+        QdrantTerminalError: If the name is too long, or it belongs to another table or program.
     """
+    if reason := why_unfit(plan.collection):
+        raise QdrantTerminalError(f"Table `{plan.table_name}`: {reason}")
     info = collections.describe(plan.collection)
     if info is None:
         return

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.resource_tables import ResourceTables
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
+from dagster_qdrant.errors import QdrantNotFoundError
+from dagster_qdrant.pages.markdown import table
 from dagster_qdrant.pages.preview import Preview
 from dagster_qdrant.qdrant.collections import about, matches, vector_params
+
+if TYPE_CHECKING:
+    from qdrant_client import models
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +27,40 @@ logger = logging.getLogger(__name__)
 LOAD_ID = "load_id"
 
 
+# Under these, what checks compare with later.
+ROWS_BY_TABLE = "rows_by_table"
+POINTS_OF_LOAD = "points_of_load"
+
+
+@dataclass(frozen=True)
+class ResourceLoad:
+    """What came of one resource in a run.
+
+    Args:
+        tables: The tables that the resource fills.
+        rows: Rows that it gave.
+        counts: What was done with the rows of its tables, by table.
+        shared: The tables that others gave rows to as well, with the names of all who did. What was
+            done with their rows is known of the table as a whole.
+    """
+
+    tables: ResourceTables
+    rows: int
+    counts: Mapping[str, LoadCounts]
+    shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 def materialization_metadata(
     client: QdrantJobClient,
+    load: ResourceLoad,
     *,
-    table_name: str,
-    rows_loaded: int,
-    counts: Mapping[str, LoadCounts],
     seconds: Mapping[str, float],
     load_ids: Sequence[str],
     partition: str | None,
     preview: bool,
     vector_map: bool,
 ) -> dict[str, Any]:
-    """Describe a table that was just loaded.
+    """Describe the tables of a resource that was just loaded.
 
     The UI plots numbers over time by their name, so names stay the same and every run has them.
     The load is done by now, so nothing that goes wrong here makes it fail: what cannot be shown is
@@ -41,9 +68,7 @@ def materialization_metadata(
 
     Args:
         client: The job client, entered.
-        table_name: The table, as dlt named it.
-        rows_loaded: Rows that the source gave for it.
-        counts: What the load did, by table.
+        load: What came of the resource.
         seconds: How long each step of dlt took.
         load_ids: dlt's ids of the loads, which rows carry as `_dlt_load_id`.
         partition: The partition that the run loads, if it is one.
@@ -53,109 +78,224 @@ def materialization_metadata(
     Returns:
         Metadata under Dagster's own names where there are such.
     """
-    collection = client.collections.name(table_name)
-    counted = counts.get(table_name, LoadCounts())
+    tables = load.tables
+    main = tables.main({name: counts.rows for name, counts in load.counts.items()})
+    shown: dict[str, Any] = {}
+    try:
+        rows = _rows_by_table(client, load)
+        main = tables.main(rows) or main
+        if partition is not None:
+            shown["dagster/partition_row_count"] = MetadataValue.int(
+                _rows_of_partition(client, load, rows, partition)
+            )
+        shown["dagster/row_count"] = MetadataValue.int(sum(rows.get(r, 0) for r in tables.roots))
+        if len(rows) > 1:
+            shown["tables"] = MetadataValue.md(_overview(client, load, rows))
+        shown[ROWS_BY_TABLE] = rows
+        if main in rows:
+            reader = _Reader(client, tables, rows, preview=preview, vector_map=vector_map)
+            for name, entry in reader.entries(main):
+                shown[name] = entry
+    except Exception as error:  # of Qdrant, numpy or Pillow; see above
+        logger.warning(
+            "Collection `%s` was loaded, but not all of it can be shown: %s: %s",
+            client.collections.name(main or tables.resource),
+            type(error).__name__,
+            error,
+        )
     metadata: dict[str, Any] = {
-        "dagster/table_name": collection,
-        "dagster/uri": MetadataValue.text(f"{client.config.connection}/collections/{collection}"),
-        "collection": collection,
         "dataset": client.dataset_name or "",
-        "rows_loaded": rows_loaded,
-        "rows_embedded": counted.embedded,
-        "texts_embedded": counted.texts,
-        "tokens_embedded": counted.tokens,
-        "rows_reused": counted.reused,
-        "rows_deleted": counted.deleted + counted.outdated,
-        "points_written": counted.written,
-        "points_payload_only": counted.payload_only,
-        "points_unchanged": counted.unchanged,
-        "seconds_embedding": round(counted.seconds_embedding, 3),
-        "seconds_writing": round(counted.seconds_writing, 3),
-        "rows_per_second": round(counted.rows_per_second, 1),
-        "tokens_per_second": round(counted.tokens_per_second, 1),
+        "rows_loaded": load.rows,
+        **_place(client, main),
+        **_numbers(load),
         **{f"seconds_{step}": round(took, 3) for step, took in seconds.items()},
     }
     if load_ids:
         metadata[LOAD_ID] = load_ids[-1]
-    if dashboard := client.config.connection.dashboard_url(collection):
-        metadata["dashboard"] = MetadataValue.url(dashboard)
-    if table_name in client.schema.tables:
-        metadata["write_disposition"] = str(
-            client.prepare_load_table(table_name)["write_disposition"]
-        )
-        nested = [name for name in counts if name.startswith(f"{table_name}__")]
-        if nested:
-            metadata["nested_collections"] = [
-                client.collections.name(name) for name in sorted(nested)
-            ]
-    shown: dict[str, Any] = {}
-    try:
-        if partition is not None:
-            shown["dagster/partition_row_count"] = MetadataValue.int(
-                _rows_of_partition(client, table_name, partition, rows_loaded)
-            )
-        for name, entry in _read_off(client, table_name, preview=preview, vector_map=vector_map):
-            shown[name] = entry
-    except Exception as error:  # of Qdrant, numpy or Pillow; see above
-        logger.warning(
-            "Collection `%s` was loaded, but not all of it can be shown: %s: %s",
-            collection,
-            type(error).__name__,
-            error,
-        )
     return shown | metadata  # the UI keeps the order
 
 
+def _place(client: QdrantJobClient, main: str | None) -> dict[str, Any]:
+    """Where the rows of a table are."""
+    if main is None:  # no row was ever given, and rows alone name the table
+        return {}
+    collection, connection = client.collections.name(main), client.config.connection
+    place: dict[str, Any] = {
+        "dagster/table_name": collection,
+        "dagster/uri": MetadataValue.text(f"{connection}/collections/{collection}"),
+        "collection": collection,
+    }
+    if dashboard := connection.dashboard_url(collection):
+        place["dashboard"] = MetadataValue.url(dashboard)
+    if main in client.schema.tables:
+        place["write_disposition"] = str(client.prepare_load_table(main)["write_disposition"])
+    return place
+
+
+def _numbers(load: ResourceLoad) -> dict[str, Any]:
+    """What was done with the rows; with those of nested tables where it says points or texts."""
+    if load.shared:
+        others = " ".join(
+            f"`{table}` is filled by {' and '.join(f'`{name}`' for name in names)}."
+            for table, names in load.shared.items()
+        )
+        return {"shared_tables": f"{others} What was done with the rows is known by table only."}
+    all_tables, own_tables = LoadCounts(), LoadCounts()
+    for name, counts in load.counts.items():
+        all_tables.add(counts)
+        if name in load.tables.roots:
+            own_tables.add(counts)
+    return {
+        "rows_embedded": all_tables.embedded,
+        "texts_embedded": all_tables.texts,
+        "tokens_embedded": all_tables.tokens,
+        "rows_reused": all_tables.reused,
+        "rows_deleted": own_tables.deleted + own_tables.outdated,
+        "points_written": all_tables.written,
+        "points_payload_only": all_tables.payload_only,
+        "points_unchanged": all_tables.unchanged,
+        "seconds_embedding": round(all_tables.seconds_embedding, 3),
+        "seconds_writing": round(all_tables.seconds_writing, 3),
+        "rows_per_second": round(all_tables.rows_per_second, 1),
+        "tokens_per_second": round(all_tables.tokens_per_second, 1),
+    }
+
+
+def _rows_by_table(client: QdrantJobClient, load: ResourceLoad) -> dict[str, int]:
+    """The points of the tables that have a collection."""
+    rows = {}
+    for name in load.tables.all:
+        try:
+            rows[name] = client.collections.count(client.collections.name(name))
+        except QdrantNotFoundError:
+            if name in load.counts:  # it was loaded a moment ago
+                raise
+    return rows
+
+
 def _rows_of_partition(
-    client: QdrantJobClient, table_name: str, partition: str, rows_loaded: int
+    client: QdrantJobClient, load: ResourceLoad, rows: Mapping[str, int], partition: str
 ) -> int:
     """The rows of a replaced partition; which rows are whose is not known of other tables."""
-    collection = client.collections.name(table_name)
-    if (
-        table_name not in client.schema.tables
-        or client.prepare_load_table(table_name)["write_disposition"] != "replace"
-        or not client.collections.exists(collection)
+    roots = [root for root in load.tables.roots if root in rows]
+    if not roots or any(
+        root not in client.schema.tables
+        or client.prepare_load_table(root)["write_disposition"] != "replace"
+        for root in roots
     ):
-        return rows_loaded
-    return client.collections.count(collection, matches({PARTITION: partition}))
+        return load.rows
+    of_partition = matches({PARTITION: partition})
+    return sum(client.collections.count(client.collections.name(r), of_partition) for r in roots)
 
 
-def _read_off(
-    client: QdrantJobClient, table_name: str, *, preview: bool, vector_map: bool
-) -> Iterator[tuple[str, Any]]:
-    """What only the collection itself can tell, the most important first."""
-    collections = client.collections
-    collection = collections.name(table_name)
-    columns: Mapping[str, Any] = {}
-    if table_name in client.schema.tables:
-        columns = client.schema.get_table_columns(table_name)
-    info = collections.describe(collection)
-    if columns:
-        indexed = info.payload_schema if info else {}
-        yield "dagster/column_schema", _column_schema(columns, indexed)
-    if info is None:  # A resource that never had a row has no collection.
-        yield "dagster/row_count", MetadataValue.int(0)
-        return
-    yield "dagster/row_count", MetadataValue.int(collections.count(collection))
-    vectors = vector_params(info)
-    vector_name = client.config.embedding.vector_name
-    yield from Preview(
-        collections.connection,
-        collection,
-        key=[name for name, column in columns.items() if column.get("primary_key")],
-        embed=[name for name, column in columns.items() if column.get(EMBED_HINT)],
-        vector_name=vector_name if vector_name in vectors else None,
-        with_rows=preview,
-        with_map=vector_map,
-    ).entries()
-    if model := about(info).get("model"):
-        yield "model", model
-    for name, params in vectors.items():
-        yield "vector_name", name
-        yield "vector_size", params.size
+def _overview(client: QdrantJobClient, load: ResourceLoad, rows: Mapping[str, int]) -> str:
+    """The tables as a table: what is in each, and what the load did to it."""
+    lines = []
+    for name, count in rows.items():
+        done = load.counts.get(name, LoadCounts())
+        lines.append(
+            {
+                "table": name,
+                "collection": client.collections.name(name),
+                "rows": count,
+                "rows embedded": done.embedded,
+                "rows reused": done.reused,
+                "points written": done.written,
+                "points unchanged": done.unchanged,
+                "rows deleted": done.deleted + done.outdated,
+                "filled by": ", ".join(load.shared.get(name, [load.tables.resource])),
+            }
+        )
+    columns = list(lines[0]) if load.shared else list(lines[0])[:-1]
+    return table(
+        [{name: line[name] for name in columns} for line in lines], first=columns, most=9, width=100
+    )
 
 
-def _column_schema(columns: Mapping[str, Any], indexed: Container[str]) -> MetadataValue[Any]:
+class _Reader:
+    """Reads off collections what only they can tell.
+
+    Args:
+        client: The job client, entered.
+        tables: The tables that have a collection, among others.
+        rows: The rows of those that have one.
+        preview: Whether to show some rows.
+        vector_map: Whether to draw the vectors.
+    """
+
+    def __init__(
+        self,
+        client: QdrantJobClient,
+        tables: ResourceTables,
+        rows: Mapping[str, int],
+        *,
+        preview: bool,
+        vector_map: bool,
+    ) -> None:
+        self._client = client
+        self._tables = tables
+        self._rows = rows
+        self._with_rows = preview
+        self._with_map = vector_map
+
+    def entries(self, main: str) -> Iterator[tuple[str, Any]]:
+        """The most important first."""
+        client = self._client
+        info = client.collections.describe(client.collections.name(main))
+        if info is None:
+            return
+        embed: Sequence[str] = ()
+        if main in client.schema.tables:
+            embed = client.plan(main).embed
+            columns = client.schema.get_table_columns(main)
+            yield "dagster/column_schema", _column_schema(columns, embed, info.payload_schema)
+        yield from self._pictures(main, embed, info)
+        embedded = None if embed else self._largest_with_texts()
+        if embedded is not None:  # lists in the rows are what is searched
+            name, info = embedded
+            for title, entry in self._pictures(name, client.plan(name).embed, info):
+                if title != "preview":
+                    yield title, entry
+        if model := about(info).get("model"):
+            yield "model", model
+        for name, params in vector_params(info).items():
+            yield "vector_name", name
+            yield "vector_size", params.size
+
+    def _pictures(
+        self, name: str, embed: Sequence[str], info: models.CollectionInfo
+    ) -> Iterator[tuple[str, Any]]:
+        vector_name = self._client.config.embedding.vector_name
+        columns: Mapping[str, Any] = {}
+        if name in self._client.schema.tables:
+            columns = self._client.schema.get_table_columns(name)
+        yield from Preview(
+            self._client.connection,
+            self._client.collections.name(name),
+            key=[column for column, hints in columns.items() if hints.get("primary_key")],
+            embed=list(embed),
+            vector_name=vector_name if vector_name in vector_params(info) else None,
+            with_rows=self._with_rows,
+            with_map=self._with_map,
+        ).entries()
+
+    def _largest_with_texts(self) -> tuple[str, models.CollectionInfo] | None:
+        client = self._client
+        names = [
+            name
+            for name in self._tables.all
+            if self._rows.get(name) and name in client.schema.tables and client.plan(name).embed
+        ]
+        if not names:
+            return None
+        name = max(names, key=lambda name: self._rows[name])
+        info = client.collections.describe(client.collections.name(name))
+        return None if info is None else (name, info)
+
+
+def _column_schema(
+    columns: Mapping[str, Any], embed: Container[str], indexed: Container[str]
+) -> MetadataValue[Any]:
     return MetadataValue.table_schema(
         TableSchema(
             columns=[
@@ -168,13 +308,13 @@ def _column_schema(columns: Mapping[str, Any], indexed: Container[str]) -> Metad
                         unique=bool(column.get("unique")),
                         other=[
                             label
-                            for hint, label in (
-                                (EMBED_HINT, "embedded"),
-                                ("primary_key", "primary key"),
+                            for label, is_so in (
+                                ("embedded", name in embed),
+                                ("primary key", column.get("primary_key")),
+                                ("indexed", name in indexed),
                             )
-                            if column.get(hint)
-                        ]
-                        + (["indexed"] if name in indexed else []),
+                            if is_so
+                        ],
                     ),
                 )
                 for name, column in columns.items()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 IndexType = Literal["bool", "datetime", "integer", "keyword"]
 
+# Qdrant's limit is 255. The rest is for the number of a collection that takes another's place.
+MAX_NAME_BYTES = 250
+
 # Under this key a collection's metadata says what it holds.
 METADATA_KEY = "dagster_qdrant"
 
@@ -23,6 +26,16 @@ METADATA_KEY = "dagster_qdrant"
 def collection_name(dataset_name: str | None, separator: str, table_name: str) -> str:
     """Name of the collection of a table; both names as dlt normalized them."""
     return f"{dataset_name}{separator}{table_name}" if dataset_name else table_name
+
+
+def why_unfit(collection: str) -> str | None:
+    """Why Qdrant takes no collection of a name, and what to do; None if it does."""
+    if (size := len(collection.encode())) <= MAX_NAME_BYTES:
+        return None
+    return (
+        f"Its collection would be named `{collection}`, which has {size} bytes; a name may have "
+        f"{MAX_NAME_BYTES}. Shorten the dataset's name or the table's (`table_name=...`)."
+    )
 
 
 class Collections:

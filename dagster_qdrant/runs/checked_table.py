@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlt.common.schema.typing import TTableSchema
+from dlt.common.schema.typing import TSchemaTables, TTableSchema
 from dlt.common.schema.utils import get_nested_tables
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
@@ -68,15 +68,23 @@ class CheckedTable:
         """How its rows become points."""
         return self.client.plan(self.name)
 
+    @property
+    def chain(self) -> list[str]:
+        """The table, and those that are nested in it."""
+        return [str(table["name"]) for table in get_nested_tables(self._tables, self.name)]
+
     @cached_property
     def nested(self) -> list[TTableSchema]:
         """The nested tables that have a collection."""
-        tables = get_nested_tables(self.client.schema.tables, self.name, include_self=False)
         return [
             table
-            for table in tables
+            for table in get_nested_tables(self._tables, self.name, include_self=False)
             if self.collections.exists(self.collections.name(str(table["name"])))
         ]
+
+    @property
+    def _tables(self) -> TSchemaTables:
+        return self.client.schema.tables
 
     @cached_property
     def sample(self) -> dict[str, tuple[dict[str, Any], Any]]:

@@ -18,6 +18,11 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
+from dagster_qdrant.destination.tables.resource_tables import (
+    ResourceTables,
+    has_rows,
+    named_table,
+)
 from dagster_qdrant.errors import QdrantError
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 from dagster_qdrant.runs.collection_checks import all_rows_present, collection_healthy, no_orphans
@@ -33,6 +38,8 @@ from dagster_qdrant.runs.vector_checks import (
 from dagster_qdrant.translator import embedded_columns
 
 if TYPE_CHECKING:
+    from dlt.extract import DltResource
+
     from dagster_qdrant.destination.job_client import QdrantJobClient
     from dagster_qdrant.runs.options import QdrantOptions
 
@@ -133,34 +140,36 @@ def check_apart(
             continue
         event = context.instance.get_latest_materialization_event(asset_key)
         metadata = event.asset_materialization.metadata if event else None
-        shown = {name: entry.value for name, entry in (metadata or {}).items()}
-        table_name = plan.table_name(plan.source.resources[resource_name])
-        with as_failure(), _client(resource, plan, table_name) as client:
-            checks = _TableChecks(client, table_name, LastLoad.of(shown))
+        dlt_resource = plan.source.resources[resource_name]
+        last = LastLoad.of(metadata or {}, named_table(dlt_resource, plan.source.schema))
+        with as_failure(), _client(resource, plan, dlt_resource) as client:
+            also = last.tables if last else ()
+            tables = ResourceTables.of(dlt_resource, client.schema, also)
+            checks = _AssetChecks(client, tables, last)
             results = [_result(asset_key, name, checks.find(name)) for name in names]
         yield from results
 
 
 def check_loaded(
     client: QdrantJobClient,
-    table_name: str,
+    tables: ResourceTables,
     asset_key: AssetKey,
     names: Sequence[str],
     metadata: Mapping[str, Any],
 ) -> list[AssetCheckResult]:
-    """Check a table that was just loaded.
+    """Check the tables of an asset that was just loaded.
 
     Its load is complete. If Qdrant cannot be asked any more, a failure of the step would lead to
     the load being repeated, so the checks fail instead.
 
     Args:
         client: The job client of the load, entered.
-        table_name: The table.
-        asset_key: Its asset.
+        tables: The tables.
+        asset_key: Their asset.
         names: The checks.
         metadata: What its materialization shows.
     """
-    checks = _TableChecks(client, table_name, LastLoad.of(metadata))
+    checks = _AssetChecks(client, tables, LastLoad.of(metadata, tables.named))
     results = []
     for name in names:
         try:
@@ -171,24 +180,34 @@ def check_loaded(
     return results
 
 
-class _TableChecks:
-    """The checks of one table.
+class _AssetChecks:
+    """The checks of the tables of one asset.
 
     Args:
         client: The job client, entered.
-        table_name: The table, as dlt named it.
+        tables: The tables.
         last_load: What the last load left; None if nothing is known of one.
     """
 
     def __init__(
-        self, client: QdrantJobClient, table_name: str, last_load: LastLoad | None
+        self, client: QdrantJobClient, tables: ResourceTables, last_load: LastLoad | None
     ) -> None:
+        self._client = client
+        self._tables = tables
         self._last_load = last_load
-        self._collection = client.collections.name(table_name)
-        info = client.collections.describe(self._collection)
-        self._table: CheckedTable | None = None
-        if info is not None and table_name in client.schema.tables:
-            self._table = CheckedTable(client, table_name, info, last_load)
+        self._missing: list[str] = []
+        self._found: dict[str, CheckedTable] = {}
+        for name in tables.all:
+            info = client.collections.describe(client.collections.name(name))
+            if info is not None and name in client.schema.tables:
+                self._found[name] = CheckedTable(client, name, info, last_load)
+            elif self._is_expected(name):
+                self._missing.append(name)
+
+    def _is_expected(self, name: str) -> bool:
+        """Whether there must be a collection of a table: any row of it was ever loaded."""
+        of_last_load = self._last_load.tables if self._last_load else ()
+        return has_rows(self._client.schema, name) or name in of_last_load
 
     def find(self, check_name: str) -> Finding:
         """Make a check.
@@ -196,24 +215,58 @@ class _TableChecks:
         Raises:
             QdrantError: If Qdrant cannot be asked.
         """
-        check, table = _CHECKS[check_name], self._table
-        if table is None:
-            return self._nothing_there()
+        check, roots = _CHECKS[check_name], self._tables.roots
         if check.of_vectors:
-            if not table.plan.embed:
-                return Finding(True, "No column of the table is embedded.")
-            if unfit := unfit_vectors(table):
-                return unfit
-        return check.find(table)
+            concerned = [name for name in self._tables.all if name in roots or self._embeds(name)]
+        else:
+            concerned = list(roots)
+        missing = [name for name in concerned if name in self._missing]
+        found = [self._found[name] for name in concerned if name in self._found]
+        if missing or not found:
+            return self._not_there(missing)
+        if not check.of_vectors:
+            return _joined({table.name: check.find(table) for table in found})
+        embedded = [table for table in found if table.plan.embed]
+        if not embedded:
+            return Finding(True, "No column of the table is embedded.")
+        return _joined({t.name: unfit_vectors(t) or check.find(t) for t in embedded})
 
-    def _nothing_there(self) -> Finding:
-        if self._last_load and not self._last_load.row_count:
+    def _embeds(self, name: str) -> bool:
+        return name in self._client.schema.tables and bool(self._client.plan(name).embed)
+
+    def _not_there(self, missing: list[str]) -> Finding:
+        last = self._last_load
+        if not missing and last and not last.gave_rows:
             return Finding(True, "The resource has given no row so far.")
+        if not missing and self._tables.named:
+            missing = [self._tables.named]
+        names = [f"`{self._client.collections.name(name)}`" for name in missing]
+        what = f"no collection {' or '.join(names)}" if names else "no collection"
         return Finding(
             False,
-            f"There is no collection `{self._collection}` that a load of this table made. Was the "
-            "asset never materialized, or was the collection deleted? Materialize the asset.",
+            f"There is {what} that a load of this asset made. Was the asset never materialized, or "
+            "was the collection deleted? Materialize the asset; an incremental resource needs "
+            "`refresh='drop_resources'` for that.",
         )
+
+
+def _joined(findings: Mapping[str, Finding]) -> Finding:
+    """What was found in several tables, as one."""
+    if len(findings) == 1:
+        return next(iter(findings.values()))
+    told = {name: each for name, each in findings.items() if not each.passed} or findings
+    return Finding(
+        all(finding.passed for finding in findings.values()),
+        " ".join(
+            each if len(told) == 1 else f"`{name}`: {each}"
+            for name, each in ((name, finding.description) for name, finding in told.items())
+        ),
+        {
+            key if key.startswith(f"{name}_") else f"{name}_{key}": number
+            for name, finding in findings.items()
+            for key, number in finding.numbers.items()
+        },
+    )
 
 
 def names_of(selected: Set[AssetCheckKey], asset_key: AssetKey) -> list[str]:
@@ -233,14 +286,16 @@ def _result(asset_key: AssetKey, name: str, finding: Finding) -> AssetCheckResul
 
 @contextmanager
 def _client(
-    resource: QdrantOptions, plan: QdrantAssetsPlan, table_name: str
+    resource: QdrantOptions, plan: QdrantAssetsPlan, dlt_resource: DltResource
 ) -> Iterator[QdrantJobClient]:
-    """A job client with the latest schema that was loaded of a table."""
+    """A job client with the latest schema that was loaded of a resource."""
     destination = resource.destination()
     config = destination.spec()
-    config.dataset_name = plan.normalized_dataset_name
+    config.dataset_name = plan.dataset(resource.configuration())
     with destination.client(plan.source.schema.clone(), config) as client:
-        stored = client.get_stored_schema_with(table_name)
+        stored = client.get_stored_schema_of(
+            dlt_resource.name, named_table(dlt_resource, plan.source.schema)
+        )
         if stored is not None:
             client.schema = Schema.from_stored_schema(json.loads(stored.schema))
         yield client

@@ -25,16 +25,16 @@ def all_rows_present(table: CheckedTable) -> Finding:
     last = table.last_load
     if last is None:
         return Finding(True, "Nothing is known of a load to compare with.", numbers)
-    numbers["points_after_last_load"] = last.row_count
+    numbers["points_after_last_load"] = last.rows.get(table.name, 0)
     missing = {}
-    if count < last.row_count:
-        missing[table.name] = last.row_count - count
-    if last.load_id:
-        for table_name, expected in last.points.items():
-            found = _count_of_load(table, table_name, last.load_id)
-            numbers |= {f"{table_name}_loaded": expected, f"{table_name}_found": found}
-            if found < expected:
-                missing[table_name] = max(missing.get(table_name, 0), expected - found)
+    for name in table.chain:
+        there = count if name == table.name else _count(table, name)
+        missing[name] = last.rows.get(name, 0) - there
+        if last.load_id and name in last.points:
+            expected, found = last.points[name], _count(table, name, last.load_id)
+            numbers |= {f"{name}_loaded": expected, f"{name}_found": found}
+            missing[name] = max(missing[name], expected - found)
+    missing = {name: rows for name, rows in missing.items() if rows > 0}
     if not missing:
         return Finding(True, "All rows of the last load are in the collection.", numbers)
     if _has_later_load(table, last.load_id):
@@ -49,10 +49,12 @@ def all_rows_present(table: CheckedTable) -> Finding:
     )
 
 
-def _count_of_load(table: CheckedTable, table_name: str, load_id: str) -> int:
+def _count(table: CheckedTable, table_name: str, load_id: str | None = None) -> int:
+    """The points of a table, or those among them that bear a load's id."""
     plan = table.client.plan(table_name)
+    condition = matches({plan.load_id: load_id}) if load_id else None
     try:
-        return table.collections.count(plan.collection, matches({plan.load_id: load_id}))
+        return table.collections.count(plan.collection, condition)
     except QdrantNotFoundError:
         return 0
 

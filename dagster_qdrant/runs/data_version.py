@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetKey, AssetRecordsFilter, DataVersion
 from dlt.common.schema.typing import C_DLT_LOAD_ID
-from dlt.common.schema.utils import get_nested_tables
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.tables.resource_tables import ResourceTables
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.errors import QdrantError, QdrantNotFoundError
-from dagster_qdrant.pages.metadata import LOAD_ID
+from dagster_qdrant.pages.metadata import LOAD_ID, ResourceLoad
+from dagster_qdrant.runs.last_load import LastLoad
 
 # Where Dagster keeps the version of a materialization.
 _VERSION_TAG = "dagster/data_version"
@@ -27,11 +28,11 @@ class FormerVersion:
 
     Args:
         version: The version.
-        row_count: The points that its collection then had; None if that says nothing.
+        rows: The points that its collections then had, by table; None if that says nothing.
     """
 
     version: str
-    row_count: int | None
+    rows: Mapping[str, int] | None
 
     @classmethod
     def of(
@@ -39,7 +40,7 @@ class FormerVersion:
         context: AssetExecutionContext,
         key: AssetKey,
         client: QdrantJobClient,
-        table_name: str,
+        tables: ResourceTables,
     ) -> FormerVersion | None:
         """Look it up, right before the load.
 
@@ -51,7 +52,7 @@ class FormerVersion:
             context: The context of the asset.
             key: The asset.
             client: The job client, entered.
-            table_name: The asset's table.
+            tables: The asset's tables.
 
         Returns:
             None if there is none, if it cannot be told, or if the run is for several partitions,
@@ -75,16 +76,16 @@ class FormerVersion:
             for record in later
             if record.asset_materialization and LOAD_ID in record.asset_materialization.metadata
         }
-        if version is None or _is_written_since(client, table_name, latest[0].timestamp, known):
+        last = LastLoad.of(event.metadata, tables.named)
+        names = {*tables.all, *(last.tables if last else ())}
+        if version is None or _is_written_since(client, names, latest[0].timestamp, known):
             return None
-        counted = None if partitions else event.metadata.get("dagster/row_count")
-        return cls(version, None if counted is None else int(str(counted.value)))
+        return cls(version, None if partitions or last is None else last.rows)
 
 
 def data_version(
     former: FormerVersion | None,
-    client: QdrantJobClient,
-    table_name: str,
+    load: ResourceLoad,
     *,
     counts: Mapping[str, LoadCounts],
     metadata: Mapping[str, Any],
@@ -94,28 +95,28 @@ def data_version(
 
     Args:
         former: The one before the load.
-        client: The job client, entered.
-        table_name: The asset's table.
-        counts: What the load did, by table.
+        load: What came of the asset's resource.
+        counts: What the load did, by table, whoever gave the rows.
         metadata: What the materialization shows.
-        otherwise: The version if anything changed, in the table or in those nested in it.
+        otherwise: The version if anything changed, in any of the asset's tables.
     """
-    changed = any(counts[name].changed for name in _tables(client, table_name) if name in counts)
-    if former is None or changed:
+    tables = load.tables
+    if former is None or any(counts[name].changed for name in tables.all if name in counts):
         return DataVersion(otherwise)
-    counted = metadata.get("dagster/row_count")
-    if former.row_count is not None and (counted is None or counted.value != former.row_count):
-        return DataVersion(otherwise)  # a refresh that loaded nothing, or somebody deleted points
+    if former.rows is not None:  # a refresh that loaded nothing, or somebody deleted points
+        now = LastLoad.of(metadata, tables.named)
+        if now is None or any(now.rows.get(name, 0) != n for name, n in former.rows.items()):
+            return DataVersion(otherwise)
     return DataVersion(former.version)
 
 
 def _is_written_since(
-    client: QdrantJobClient, table_name: str, time: float, known: set[str]
+    client: QdrantJobClient, tables: Iterable[str], time: float, known: set[str]
 ) -> bool:
     """Whether a load that began after a time, and is not among the known ones, wrote any row."""
     field_name = client.schema.naming.normalize_identifier(C_DLT_LOAD_ID)
     collections = client.collections
-    for collection in map(collections.name, _tables(client, table_name)):
+    for collection in map(collections.name, tables):
         try:
             load_ids = set(collections.values(collection, field_name)) - known
             if any(float(load_id) > time for load_id in load_ids):
@@ -125,10 +126,3 @@ def _is_written_since(
         except (QdrantError, ValueError):  # no index yet, or load ids that are not dlt's
             return True
     return False
-
-
-def _tables(client: QdrantJobClient, table_name: str) -> list[str]:
-    tables = client.schema.tables
-    if table_name not in tables:
-        return [table_name]
-    return [str(table["name"]) for table in get_nested_tables(tables, table_name)]

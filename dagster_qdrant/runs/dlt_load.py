@@ -22,17 +22,21 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.state_merge import base_states
+from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantError
+from dagster_qdrant.pages.metadata import ResourceLoad
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
+from dagster_qdrant.runs.rows_given import RowsGiven
 from dagster_qdrant.translator import embedded_columns
 
 if TYPE_CHECKING:
     from dlt import Pipeline
     from dlt.common.pipeline import LoadInfo
+    from dlt.common.schema import Schema
 
     from dagster_qdrant.runs.options import QdrantOptions
 
@@ -55,32 +59,61 @@ class Part:
     keys: Mapping[str, AssetKey]
     partition: str | None
 
-    @property
-    def tables(self) -> dict[str, str]:
-        """The tables by the name of the resource."""
-        return {
-            name: self.plan.table_name(resource)
-            for name, resource in self.source.selected_resources.items()
-        }
-
 
 @dataclass
 class Loaded:
-    """What came of the loads of a run, by table.
+    """What came of the loads of a run.
 
     Args:
-        rows: Rows that the source gave.
-        counts: What was done with them.
+        rows: Rows that were brought into the form that is loaded, by table.
+        given: Rows that the resources gave.
+        counts: What was done with the rows of a table.
         last_counts: The same, of the last load only.
         seconds: How long each step of dlt took.
         load_ids: dlt's ids of the loads.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
+    given: RowsGiven = field(default_factory=RowsGiven)
     counts: dict[str, LoadCounts] = field(default_factory=dict)
     last_counts: Mapping[str, LoadCounts] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_ids: list[str] = field(default_factory=list)
+
+    def by_resource(self, source: DltSource, schema: Schema) -> dict[str, ResourceLoad]:
+        """What came of each resource.
+
+        Args:
+            source: The resources of the last load.
+            schema: The schema that they were loaded with.
+        """
+        tables = tables_of(source, schema, self.given)
+        given = {name: self.given.of(name, schema) for name in tables}
+        filled_by = {
+            root: [name for name in tables if given[name][root]]
+            or [name for name, others in tables.items() if root in others.roots]
+            for each in tables.values()
+            for root in each.roots
+        }
+        loads = {}
+        for name, own in tables.items():
+            filled = [root for root in own.roots if name in filled_by[root]]
+            shared = {root: filled_by[root] for root in filled if len(filled_by[root]) > 1}
+            loads[name] = ResourceLoad(
+                tables=own,
+                rows=sum(
+                    given[name][root] if root in shared else self.rows.get(root, 0)
+                    for root in filled
+                ),
+                counts={
+                    table: self.counts[table]
+                    for root in filled
+                    for table in own.chain(root)
+                    if table in self.counts
+                },
+                shared=shared,
+            )
+        return loads
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -90,6 +123,20 @@ class Loaded:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - start
+
+
+def tables_of(source: DltSource, schema: Schema, given: RowsGiven) -> dict[str, ResourceTables]:
+    """The tables of the selected resources, by the resource's name.
+
+    Args:
+        source: The source, read.
+        schema: The schema that it is loaded with.
+        given: Rows that its resources gave.
+    """
+    return {
+        name: ResourceTables.of(resource, schema, also=given.of(name, schema))
+        for name, resource in source.selected_resources.items()
+    }
 
 
 class DltLoad:
@@ -109,12 +156,13 @@ class DltLoad:
 
     def __enter__(self) -> DltLoad:
         directory = self._entered.enter_context(TemporaryDirectory(prefix="dagster_qdrant_"))
+        config = self._resource.configuration()
         self._pipeline: Pipeline = dlt.pipeline(
             pipeline_name=self._part.plan.pipeline_name,
             pipelines_dir=directory,
             destination=self._resource.destination(partition=self._part.partition),
             # Normalized already: dlt would warn, each time it looks, that it has to.
-            dataset_name=self._part.plan.normalized_dataset_name,  # type: ignore[arg-type]  # None too
+            dataset_name=self._part.plan.dataset(config),  # type: ignore[arg-type]  # None too
         )
         self._entered.callback(self._pipeline.deactivate)
         return self
@@ -135,12 +183,15 @@ class DltLoad:
                     pipeline.sync_destination()
             self._prepare_model()
         state = deepcopy(dict(pipeline.state))
+        for resource in source.selected_resources.values():
+            loaded.given.count(resource)
         with loaded.timed("extract"):
             pipeline.extract(source, **options)
         with loaded.timed("normalize"):
             normalized = pipeline.normalize()
         base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), state))
-        rows = dict.fromkeys(self._part.tables.values(), 0) | normalized.row_counts
+        named = (named_table(each, source.schema) for each in source.selected_resources.values())
+        rows = dict.fromkeys(filter(None, named), 0) | normalized.row_counts
         for table, count in rows.items():
             loaded.rows[table] = loaded.rows.get(table, 0) + count
         logger.info(
@@ -193,15 +244,16 @@ class DltLoad:
         """
         plan, config = self._part.plan, self._resource.configuration()
         resources = self._part.source.selected_resources.values()
-        tables = [plan.table_name(resource) for resource in resources if embedded_columns(resource)]
-        if not tables:
+        embedding = [resource for resource in resources if embedded_columns(resource)]
+        if not embedding:
             return
         try:
             vector_size(config.embedding)
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
         with connect(config.connection) as connection:
-            dataset, separator = plan.normalized_dataset_name, config.dataset_separator
+            dataset, separator = plan.dataset(config), config.dataset_separator
             collections = Collections(connection, dataset, separator)
-            if any(not collections.exists(collections.name(table)) for table in tables):
+            named = (named_table(resource, self._part.source.schema) for resource in embedding)
+            if any(table and not collections.exists(collections.name(table)) for table in named):
                 preload_embedder(config.embedding)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlt.common.schema.utils import get_nested_tables
-
-from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
-from dagster_qdrant.pages.metadata import LOAD_ID
+from dagster_qdrant.pages.metadata import LOAD_ID, POINTS_OF_LOAD, ROWS_BY_TABLE
 
 
 @dataclass(frozen=True)
@@ -20,37 +17,48 @@ class LastLoad:
     Args:
         load_id: dlt's id of the load; None if it is not known.
         points: Points that bear its id, by table.
-        row_count: All points of the table's collection after it.
+        rows: All points of a table's collection after it, by table.
+        gave_rows: Whether the source gave any row, or any row was there.
     """
 
     load_id: str | None
     points: Mapping[str, int]
-    row_count: int
+    rows: Mapping[str, int]
+    gave_rows: bool
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> LastLoad | None:
-        """Read off what the materialization of an asset shows; None if it shows no rows."""
-        row_count = metadata.get("dagster/row_count")
+    def of(cls, metadata: Mapping[str, Any], named: str | None) -> LastLoad | None:
+        """Read off what the materialization of an asset shows; None if it shows no rows.
+
+        Args:
+            metadata: The metadata.
+            named: The table that the resource names, of which materializations told alone once.
+        """
+        shown = {name: getattr(entry, "value", entry) for name, entry in metadata.items()}
+        row_count = shown.get("dagster/row_count")
         if row_count is None:
             return None
+        rows = shown.get(ROWS_BY_TABLE)
+        if rows is None:
+            rows = {named: row_count} if named else {}
         return cls(
-            load_id=metadata.get(LOAD_ID),
-            points=metadata.get("points_of_load") or {},
-            row_count=getattr(row_count, "value", row_count),
+            load_id=shown.get(LOAD_ID),
+            points=shown.get(POINTS_OF_LOAD) or {},
+            rows=rows,
+            gave_rows=bool(row_count or shown.get("rows_loaded")),
         )
 
+    @property
+    def tables(self) -> set[str]:
+        """The tables that it is known to have left rows in."""
+        return {name for rows in (self.points, self.rows) for name, count in rows.items() if count}
 
-def points_of_load(
-    client: QdrantJobClient, table_name: str, counts: Mapping[str, LoadCounts]
-) -> dict[str, Any]:
+
+def points_of_load(tables: Iterable[str], counts: Mapping[str, LoadCounts]) -> dict[str, Any]:
     """What a materialization shows of its load, beside its id, for checks to compare with.
 
     Args:
-        client: The job client, entered.
-        table_name: The table.
+        tables: The tables of the asset.
         counts: What the load did, by table.
     """
-    if table_name not in client.schema.tables:
-        return {}
-    tables = [str(table["name"]) for table in get_nested_tables(client.schema.tables, table_name)]
-    return {"points_of_load": {name: counts[name].points for name in tables if name in counts}}
+    return {POINTS_OF_LOAD: {name: counts[name].points for name in tables if name in counts}}

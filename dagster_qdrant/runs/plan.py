@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Union
 
-from dagster import AssetCheckKey, AssetKey, AssetsDefinition, AssetSpec, OpDefinition
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    DagsterInvalidDefinitionError,
+    OpDefinition,
+)
 from dagster_dlt.translator import DagsterDltTranslator
 
-from dagster_qdrant.destination.configuration import DEFAULT_DATASET_SEPARATOR
-from dagster_qdrant.qdrant.collections import collection_name
+from dagster_qdrant.destination.configuration import (
+    DEFAULT_DATASET_SEPARATOR,
+    QdrantDestinationConfiguration,
+)
+from dagster_qdrant.destination.tables.names import dataset_identifier, table_identifier
+from dagster_qdrant.destination.tables.resource_tables import named_table
+from dagster_qdrant.qdrant.collections import collection_name, why_unfit
 from dagster_qdrant.translator import QdrantTranslatorData
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
 
     DltData = Union[DltSource, DltResource, Sequence[DltResource]]
+
+
+_LONGEST = 200
+_LONGEST_SOURCE = 64  # dlt's limit
 
 
 @dataclass(frozen=True)
@@ -39,37 +57,56 @@ class QdrantAssetsPlan:
     translator: DagsterDltTranslator
 
     def specs(self) -> dict[str, AssetSpec]:
-        """The specs by the name of their resource."""
-        return {
-            resource.name: self.translator.get_asset_spec(self._describe(resource))
-            for resource in self.source.selected_resources.values()
-        }
+        """The specs by the name of their resource.
+
+        Raises:
+            DagsterInvalidDefinitionError: If two resources would be one asset, or Qdrant allows no
+                collection of such a name.
+        """
+        resources = list(self.source.selected_resources.values())
+        tables = Counter(named_table(resource, self.source.schema) for resource in resources)
+        specs: dict[str, AssetSpec] = {}
+        for resource in resources:
+            spec = self.translator.get_asset_spec(self._describe(resource, tables))
+            for other, known in specs.items():
+                if known.key == spec.key:
+                    raise DagsterInvalidDefinitionError(
+                        f"The resources `{other}` and `{resource.name}` would both be the asset "
+                        f"{spec.key.to_user_string()}. Rename one of them, or give the assets a "
+                        "`dagster_dlt_translator` that makes other keys."
+                    )
+            specs[resource.name] = spec
+        return specs
 
     def keys(self) -> dict[str, AssetKey]:
         """The keys of the assets by the name of their resource."""
         return {name: spec.key for name, spec in self.specs().items()}
 
-    @property
-    def normalized_dataset_name(self) -> str | None:
-        """The dataset's name as it stands in the collections' names."""
-        normalize = self.source.schema.naming.normalize_table_identifier
-        return normalize(self.dataset_name) if self.dataset_name else None
+    def dataset(self, config: QdrantDestinationConfiguration | None = None) -> str | None:
+        """The dataset's name as it stands in the collections' names.
 
-    def table_name(self, resource: DltResource) -> str:
-        """The table of a resource, as dlt will name it."""
-        named = resource.table_name
-        name = resource.name if callable(named) else str(named)
-        return self.source.schema.naming.normalize_table_identifier(name)
+        Args:
+            config: The destination's options; they may leave the name as it was typed.
+        """
+        if not self.dataset_name or (config and not config.enable_dataset_name_normalization):
+            return self.dataset_name
+        return dataset_identifier(self.source.schema, self.dataset_name)
 
-    def _describe(self, resource: DltResource) -> QdrantTranslatorData:
-        table = self.table_name(resource)
+    def _describe(
+        self, resource: DltResource, tables: Mapping[str | None, int]
+    ) -> QdrantTranslatorData:
+        schema, dataset = self.source.schema, self.dataset()
+        table = named_table(resource, schema)
+        collection = table and collection_name(dataset, DEFAULT_DATASET_SEPARATOR, table)
+        if collection and (reason := why_unfit(collection)):
+            raise DagsterInvalidDefinitionError(f"Resource `{resource.name}`: {reason}")
+        own_table = tables[table] == 1 and table
         return QdrantTranslatorData(
             resource=resource,
             dataset_name=self.dataset_name,
             table_name=table,
-            collection=collection_name(
-                self.normalized_dataset_name, DEFAULT_DATASET_SEPARATOR, table
-            ),
+            collection=collection,
+            asset_name=own_table or table_identifier(schema, resource.name),
         )
 
 
@@ -188,9 +225,36 @@ def as_source(data: DltData, name: str | None) -> DltSource:
         )
     if not resources:
         raise TypeError("`dlt_source` is an empty list; it must hold at least one dlt resource.")
-    return dlt.source(lambda: list(resources), name=join_names(name or resources[0].name))()
+    return dlt.source(lambda: list(resources), name=_source_name(name or resources[0].name))()
+
+
+def default_op_name(source: DltSource, dataset_name: str | None) -> str:
+    """A name that differs where the resources or the datasets of definitions do."""
+    selected = list(source.selected_resources)
+    is_whole = 1 < len(selected) == len(source.resources)
+    has_own_name = not dataset_name or source.name != _source_name(dataset_name)
+    names = [source.name] if is_whole and has_own_name else selected
+    return join_names(*names, dataset_name)
 
 
 def join_names(*names: str | None) -> str:
-    """A name made of names, of characters that Dagster and dlt allow."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", "_".join(name for name in names if name))
+    """A name made of names, of characters that Dagster and dlt allow, and no longer than a file's.
+
+    Example:
+        >>> join_names("Café", None, "films")
+        'Caf__films'
+    """
+    return _cut(re.sub(r"[^A-Za-z0-9_]", "_", "_".join(name for name in names if name)), _LONGEST)
+
+
+def _source_name(name: str) -> str:
+    """A name that dlt takes for a source: one that Python could have for a function."""
+    joined = join_names(name)
+    return _cut(f"_{joined}" if joined[0].isdigit() else joined, _LONGEST_SOURCE)
+
+
+def _cut(name: str, longest: int) -> str:
+    if len(name) <= longest:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: longest - len(digest) - 1]}_{digest}"

@@ -22,7 +22,7 @@ from dagster_qdrant.destination.tables.row_check import check_rows
 from dagster_qdrant.pages.metadata import materialization_metadata
 from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
 from dagster_qdrant.runs.data_version import FormerVersion, data_version
-from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part
+from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part, tables_of
 from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.last_load import points_of_load
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, keys_of, plan_of
@@ -71,8 +71,9 @@ def run_load(
                 load.extract(extract_options)
                 with load.client() as client:
                     if number == 1 and isinstance(context, AssetExecutionContext):
+                        tables = tables_of(part.source, client.schema, loaded.given)
                         former = {
-                            name: FormerVersion.of(context, key, client, part.tables[name])
+                            name: FormerVersion.of(context, key, client, tables[name])
                             for name, key in part.keys.items()
                         }
                     load.load(client)
@@ -172,14 +173,13 @@ def _results(
 ) -> list[Result]:
     """Each asset's materialization, checked."""
     version = loaded.load_ids[-1] if loaded.load_ids else context.run_id
+    loads = loaded.by_resource(part.source, client.schema)
     results: list[Result] = []
     for name, key in part.keys.items():
-        table = part.tables[name]
+        load = loads[name]
         metadata = materialization_metadata(
             client,
-            table_name=table,
-            rows_loaded=loaded.rows.get(table, 0),
-            counts=loaded.counts,
+            load,
             seconds=loaded.seconds,
             load_ids=loaded.load_ids,
             partition=part.partition if context.has_partition_key else None,
@@ -190,16 +190,17 @@ def _results(
             results.append(AssetMaterialization(asset_key=key, metadata=metadata))
             continue
         kept = data_version(
-            former[name], client, table, counts=loaded.counts, metadata=metadata, otherwise=version
+            former[name], load, counts=loaded.counts, metadata=metadata, otherwise=version
         )
-        metadata |= points_of_load(client, table, loaded.last_counts)
-        names = names_of(checks, key)
+        metadata |= points_of_load(load.tables.all, loaded.last_counts)
         results.append(
             MaterializeResult(
                 asset_key=key,
                 metadata=metadata,
                 data_version=kept,
-                check_results=check_loaded(client, table, key, names, metadata),
+                check_results=check_loaded(
+                    client, load.tables, key, names_of(checks, key), metadata
+                ),
             )
         )
     return results

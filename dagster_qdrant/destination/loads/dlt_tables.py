@@ -155,14 +155,17 @@ class DltTables:
         condition = matches({self._field("schema_name"): schema_name}) if schema_name else None
         return next(self._schemas(condition), None)
 
-    def newest_schema_with(self, table_name: str) -> StorageSchemaInfo | None:
-        """The latest schema, of any name, that has a table; None if there is none."""
-        with_table = (
-            stored
-            for stored in self._schemas(None)
-            if table_name in json.loads(stored.schema)["tables"]
-        )
-        return next(with_table, None)
+    def newest_schema_of(
+        self, resource_name: str, table_name: str | None
+    ) -> StorageSchemaInfo | None:
+        """The latest schema, of any name, that has a table or any table of a resource."""
+        for stored in self._schemas(None):
+            tables: Mapping[str, Any] = json.loads(stored.schema)["tables"]
+            if table_name in tables or any(
+                table.get("resource") == resource_name for table in tables.values()
+            ):
+                return stored
+        return None
 
     def schema_by_hash(self, version_hash: str) -> StorageSchemaInfo | None:
         """The schema with a hash; None if it is not stored."""
