@@ -178,6 +178,7 @@ class QdrantLoad(Resolvable):
                     "dataset_name": data.dataset_name,
                     "table_name": data.table_name,
                     "collection": data.collection,
+                    "asset_name": data.asset_name,
                 }
             ),
         ]

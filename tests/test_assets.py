@@ -245,15 +245,15 @@ class TestRuns:
     def test_the_model_is_loaded_for_the_first_load_and_only_then(
         self, resource, dataset, monkeypatch
     ):
-        from dagster_qdrant.embedding import local
+        from dagster_qdrant.embedding import embedder
 
-        monkeypatch.setattr(local, "_embedders", {})
+        monkeypatch.setattr(embedder, "_embedders", {})
         assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset)
         run(assets, resource)
-        assert len(local._embedders) == 1
-        local._embedders.clear()
+        assert len(embedder._embedders) == 1
+        embedder._embedders.clear()
         run(assets, resource)
-        assert not local._embedders
+        assert not embedder._embedders
 
     def test_a_failed_run_does_not_poison_the_next(self, resource, qdrant_target: Target, dataset):
         rows = [{"id": 1, "title": "Moon"}, {"id": None, "title": "no key"}]

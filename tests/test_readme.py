@@ -106,7 +106,7 @@ def test_each_fault_in_its_table_has_a_test_that_says_the_same(text):
 def source_of_test(file: str, name: str) -> str:
     """The code of a test, with its decorators."""
     code = (README.parent / "tests" / file).read_text(encoding="utf-8")
-    for node in ast.parse(code).body:
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             return "\n".join(code.splitlines()[first - 1 : node.end_lineno])

@@ -66,14 +66,12 @@ class Store:
         }
 
     def failing(self, *resources) -> set[str]:
-        """The checks that fail, of all that there are."""
+        """The checks that fail, of all that there are; `told` has what they say."""
         assets = self.assets(*resources)
         selection = dg.AssetSelection.checks_for_assets(assets)
-        return {
-            check.check_name
-            for check in self.run(assets, selection=selection).get_asset_check_evaluations()
-            if not check.passed
-        }
+        evaluations = self.run(assets, selection=selection).get_asset_check_evaluations()
+        self.told = {each.check_name: each.description for each in evaluations if not each.passed}
+        return set(self.told)
 
     def delete(self, *tables: str) -> None:
         with self.resource.get_client() as client:
@@ -146,11 +144,13 @@ class TestTablesNamedByRows:
         assert store.failing(by_kind()) == set()
         store.delete()
         assert store.failing(by_kind()) == CHECKS
+        assert all(text.startswith("There is no collection") for text in store.told.values())
 
     def test_checks_fail_when_one_of_them_was_deleted(self, store):
         store.shown(by_kind())
         store.delete("login")
         assert store.failing(by_kind()) == CHECKS
+        assert f"There is no collection `{store.dataset}_login`" in store.told["no_orphans"]
 
     def test_rows_that_are_gone_from_any_of_them_are_missed(self, store):
         store.shown(by_kind())
