@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
+from dagster_qdrant.qdrant.collection_settings import (
+    index_schemas,
+    later_settings_of,
+    settings_of,
+    vector_like,
+)
 from dagster_qdrant.qdrant.connection import Connection
 
 if TYPE_CHECKING:
@@ -21,6 +27,13 @@ MAX_NAME_BYTES = 250
 
 # Under this key a collection's metadata says what it holds.
 METADATA_KEY = "dagster_qdrant"
+
+# How many different values of a field to ask for at first.
+_FEW_VALUES = 10_000
+# How many values to ask for points with at a time.
+_VALUES = 500
+_PAGE = 1000
+_ALL = 10**9
 
 
 def collection_name(dataset_name: str | None, separator: str, table_name: str) -> str:
@@ -74,6 +87,7 @@ class Collections:
         about: Mapping[str, Any],
         vectors: Mapping[str, int],
         indexes: Mapping[str, IndexType],
+        former: models.CollectionInfo | None = None,
     ) -> None:
         """See that a collection is there, with what our own queries need.
 
@@ -85,35 +99,60 @@ class Collections:
             about: What its metadata says of it.
             vectors: The sizes of its vectors, by name.
             indexes: Payload fields that are filtered or sorted by.
+            former: The collection whose place it is going to take. What was set on that, by
+                whomever, is set on this one too.
         """
         from qdrant_client import models
 
         client = self.connection.client
         info = self.describe(collection)
         if info is None:
-            params = {
-                name: models.VectorParams(size=size, distance=models.Distance.COSINE)
-                for name, size in vectors.items()
-            }
             with suppress(QdrantConflictError):  # another run was faster, with the same request
-                self.connection.request(
-                    client.create_collection,
-                    collection,
-                    vectors_config=params,
-                    metadata={METADATA_KEY: dict(about)},
-                )
+                self._create(collection, about, vectors, former)
         if not self.connection.is_local:  # local mode scans, and warns of indexes
+            schemas: dict[str, Any] = {
+                name: models.PayloadSchemaType(kind) for name, kind in indexes.items()
+            }
+            schemas |= index_schemas(former) if former else {}
             there = set(info.payload_schema) if info else set()
-            for field_name, kind in indexes.items():
-                if field_name in there:
-                    continue
+            for field_name in schemas.keys() - there:
                 self.connection.request(
                     client.create_payload_index,
                     collection,
                     field_name=field_name,
-                    field_schema=models.PayloadSchemaType(kind),
+                    field_schema=schemas[field_name],
                     wait=True,
                 )
+
+    def _create(
+        self,
+        collection: str,
+        about: Mapping[str, Any],
+        vectors: Mapping[str, int],
+        former: models.CollectionInfo | None,
+    ) -> None:
+        from qdrant_client import models
+
+        client = self.connection.client
+        before = vector_params(former) if former else {}
+        # Of another model, whose vectors have another name, there is no more than one.
+        params = {
+            name: vector_like(
+                models.VectorParams(size=size, distance=models.Distance.COSINE),
+                before.get(name) or (next(iter(before.values())) if len(before) == 1 else None),
+            )
+            for name, size in vectors.items()
+        }
+        metadata = dict(former.config.metadata or {}) if former else {}
+        self.connection.request(
+            client.create_collection,
+            collection,
+            vectors_config=params,
+            metadata={**metadata, METADATA_KEY: dict(about)},
+            **(settings_of(former) if former else {}),
+        )
+        if former and (later := later_settings_of(former)):
+            self.connection.request(client.update_collection, collection, collection_params=later)
 
     def is_foreign(self, table_name: str) -> bool:
         """Whether a table of a like name in another dataset has a table's collection."""
@@ -134,24 +173,43 @@ class Collections:
 
     def payload(self, collection: str, point_id: Any) -> dict[str, Any]:
         """The whole payload of a point; empty if there is none."""
-        points = self.connection.request(
-            self.connection.client.retrieve, collection, ids=[point_id], with_payload=True
-        )
+        points = self.retrieve(collection, [point_id], payload=True)
         return dict(points[0].payload or {}) if points else {}
+
+    def retrieve(
+        self,
+        collection: str,
+        point_ids: Sequence[Any],
+        *,
+        payload: bool | list[str] = False,
+        vectors: bool | list[str] = False,
+    ) -> list[models.Record]:
+        """The points of some ids, as far as they are there."""
+        return self.connection.request(
+            self.connection.client.retrieve,
+            collection,
+            ids=point_ids,
+            with_payload=payload,
+            with_vectors=vectors,
+        )
 
     def values(
         self, collection: str, field_name: str, condition: models.Filter | None = None
     ) -> dict[str, int]:
         """The different values of an indexed payload field, as text, and how often they are."""
-        facet = self.connection.request(
-            self.connection.client.facet,
-            collection,
-            key=field_name,
-            facet_filter=condition,
-            limit=10_000,
-            exact=True,
-        )
-        return {str(hit.value): hit.count for hit in facet.hits}
+        limit = _FEW_VALUES
+        while True:
+            facet = self.connection.request(
+                self.connection.client.facet,
+                collection,
+                key=field_name,
+                facet_filter=condition,
+                limit=limit,
+                exact=True,
+            )
+            if len(facet.hits) < limit:
+                return {str(hit.value): hit.count for hit in facet.hits}
+            limit *= 10  # Qdrant has no pages of values
 
     def vectors(
         self, collection: str, vector_name: str, field_name: str, values: Set[str]
@@ -194,18 +252,24 @@ class Collections:
                 collection, condition, limit=limit, payload=fields, vectors=[vector_name]
             )[0]
         # Local mode compares each point with each value of a condition; this is far quicker.
-        points, _ = self.scroll(collection, limit=10**9, payload=fields)
+        points, _ = self.scroll(collection, limit=_ALL, payload=fields)
         by_value = {(point.payload or {}).get(field_name): point.id for point in points}
         ids = [by_value[value] for value in values if value in by_value]
         if not ids:
             return []
-        return self.connection.request(
-            self.connection.client.retrieve,
-            collection,
-            ids=ids,
-            with_payload=fields,
-            with_vectors=[vector_name],
-        )
+        return self.retrieve(collection, ids, payload=fields, vectors=[vector_name])
+
+    def delete(self, collection: str, point_ids: Sequence[Any]) -> None:
+        """Delete points by their ids."""
+        from qdrant_client import models
+
+        for start in range(0, len(point_ids), _PAGE):
+            self.connection.request(
+                self.connection.client.delete,
+                collection,
+                points_selector=models.PointIdsList(points=list(point_ids[start : start + _PAGE])),
+                wait=True,
+            )
 
     def delete_where(self, collection: str, condition: models.Filter) -> None:
         """Delete the points that a filter selects, if there is such a collection."""
@@ -278,6 +342,12 @@ class Collections:
             page: How many at a time.
             payload: Whether with the payload, or with which of its fields.
         """
+        if self.connection.is_local:  # which looks at all points for each page
+            found, _ = self.scroll(collection, condition, limit=_ALL)
+            for start in range(0, len(found), page):
+                ids = [record.id for record in found[start : start + page]]
+                yield self.retrieve(collection, ids, payload=payload)
+            return
         offset: Any = None
         while True:
             records, offset = self.scroll(
@@ -287,6 +357,28 @@ class Collections:
                 yield records
             if offset is None:
                 return
+
+    def pages_with(
+        self, collection: str, field_name: str, values: Iterable[Any], *, payload: list[str]
+    ) -> Iterator[list[models.Record]]:
+        """The points whose payload field has one of some values, in pages.
+
+        Args:
+            collection: The collection.
+            field_name: The payload field; needs an index on a server.
+            values: The values, any number of them.
+            payload: The payload fields to bring.
+        """
+        wanted = list(dict.fromkeys(values))
+        if self.connection.is_local:  # which compares each point with each value of a condition
+            among = set(wanted)
+            fields = [field_name, *payload]
+            for records in self.pages(collection, page=_PAGE, payload=fields) if wanted else ():
+                yield [each for each in records if (each.payload or {}).get(field_name) in among]
+            return
+        for start in range(0, len(wanted), _VALUES):
+            condition = matches({field_name: wanted[start : start + _VALUES]})
+            yield from self.pages(collection, condition, page=_PAGE, payload=payload)
 
     def newest_first(
         self,

@@ -105,16 +105,12 @@ def _orphans(table: CheckedTable, nested: TTableSchema) -> tuple[list[Any], list
     parent = table.client.plan(str(nested["parent"]))
     collection = table.collections.name(str(nested["name"]))
     records = table.scroll(collection, _SAMPLED_NESTED_ROWS, None, payload=[link])
-    wanted = sorted({str(record.payload.get(link)) for record in records})
-    if not wanted:  # a condition on no ids at all has no type, which a strict server refuses
-        return [], []
-    parents = table.scroll(
-        parent.collection,
-        len(wanted),
-        matches({parent.row_id: wanted}),
-        payload=[parent.row_id],
+    wanted = {str(record.payload.get(link)) for record in records}
+    pages = table.collections.pages_with(
+        parent.collection, parent.row_id, wanted, payload=[parent.row_id]
     )
-    there = {str(record.payload[parent.row_id]) for record in parents}
+    parents = [record.payload or {} for page in pages for record in page]
+    there = {str(row[parent.row_id]) for row in parents}
     lost = [str(r.id) for r in records if str(r.payload.get(link)) not in there]
     return records, lost
 

@@ -179,6 +179,13 @@ class Collection:
                 new = value if part == "metadata" else _as_json(value)
                 merged = self.config.get(part, {}) | new
                 self.config[part] = {k: v for k, v in merged.items() if v is not None}
+        if change.quantization_config:
+            self.config["quantization_config"] = _as_json(change.quantization_config)
+        if change.params:
+            self.config |= _as_json(change.params)
+        for name, vector in (change.vectors or {}).items():
+            dense = self.config["vectors"]
+            (dense[name] if name else dense).update(_as_json(vector))
         self._save()
 
     def info(self) -> m.CollectionInfo:

@@ -53,6 +53,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "optimizers_config": GrpcToRest.convert_optimizers_config_diff,
     "order_by": GrpcToRest.convert_order_by,
     "points_selector": GrpcToRest.convert_points_selector,
+    "quantization_config": GrpcToRest.convert_quantization_config,
     "sparse_vectors_config": GrpcToRest.convert_sparse_vector_config,
     "strict_mode_config": GrpcToRest.convert_strict_mode_config,
     "update_filter": GrpcToRest.convert_filter,
@@ -84,13 +85,25 @@ def _create_collection(r: Any) -> m.CreateCollection:
         sparse_vectors=fields.get("sparse_vectors_config"),
         metadata=GrpcToRest.convert_payload(r.metadata) or None,
         **_get(r, "hnsw_config", "optimizers_config", "strict_mode_config", "wal_config"),
-        **_get(r, "shard_number", "replication_factor", "on_disk_payload"),
+        **_get(r, "shard_number", "replication_factor", "on_disk_payload", "quantization_config"),
+        **_get(r, "write_consistency_factor"),
     )
 
 
 def _update_collection(r: Any) -> m.UpdateCollection:
+    params, vectors, quantization = (
+        convert(getattr(r, name)) if r.HasField(name) else None
+        for name, convert in (
+            ("params", GrpcToRest.convert_collection_params_diff),
+            ("vectors_config", GrpcToRest.convert_vectors_config_diff),
+            ("quantization_config", GrpcToRest.convert_quantization_config_diff),
+        )
+    )
     return m.UpdateCollection(
         metadata=GrpcToRest.convert_payload(r.metadata) or None,
+        params=params,
+        vectors=vectors,
+        quantization_config=quantization,
         **_get(r, "hnsw_config", "optimizers_config", "strict_mode_config"),
     )
 

@@ -1,9 +1,10 @@
 """Collections that are built beside the one that is read, and take its place when complete.
 
 The name that readers use is then an alias, and what it stands for has a number: `films` leads to
-`films@1`, later to `films@2`. All aliases of a load change in one request. A collection that was
-made under its plain name has to go before an alias can have that name, so the first change leaves a
-moment in which there is neither; a load that dies in it is made up for by the next one.
+`films@1`, later to `films@2`. Aliases that somebody else gave to the former collection lead to the
+new one too. All aliases of a load change in one request. A collection that was made under its plain
+name has to go before an alias can have that name, so the first change leaves a moment in which
+there is neither; a load that dies in it is made up for by the next one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# In a collection's metadata: whether it may take its place, and which other names lead there then.
 _COMPLETE = "complete"
+_OTHER_NAMES = "aliases"
 
 
 class Generations:
@@ -60,9 +63,13 @@ class Generations:
         complete = self._complete(name)
         if complete:
             newest = max(complete, key=lambda other: _number(name, other))
+            there = self._aliases()
+            lost = [
+                alias for alias in self._about(newest).get(_OTHER_NAMES, []) if alias not in there
+            ]
             self._request(
                 self._client.update_collection_aliases,
-                change_aliases_operations=[_lead(name, newest)],
+                change_aliases_operations=[_lead(each, newest) for each in (name, *lost)],
             )
             logger.warning("`%s` leads to `%s` now; a load died before it did that.", name, newest)
         return bool(complete)
@@ -74,40 +81,46 @@ class Generations:
             targets: The collections by the names that readers use.
             keep_former: Whether to keep the collections that the names led to until now.
         """
-        from qdrant_client import models
-
         aliases = self._aliases()
         operations: list[models.AliasOperations] = []
         for name, target in targets.items():
-            if aliases.get(name) == target:
+            former = aliases.get(name, name)
+            if former == target:
                 continue
+            others = [
+                alias
+                for alias, collection in aliases.items()
+                if collection == former and alias != name
+            ]
             if name in aliases:
-                operations.append(
-                    models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
-                )
+                operations += map(_unlead, (name, *others))
             elif self._collections.exists(name):
-                metadata = {METADATA_KEY: {**self._about(target), _COMPLETE: True}}
+                about = {**self._about(target), _COMPLETE: True, _OTHER_NAMES: others}
+                metadata = {METADATA_KEY: about}
                 self._request(self._client.update_collection, target, metadata=metadata)
                 self._request(self._client.delete_collection, name)
-            operations.append(_lead(name, target))
+            operations += (_lead(each, target) for each in (name, *others))
         if operations:
             self._request(
                 self._client.update_collection_aliases, change_aliases_operations=operations
             )
+        self._remove_former(targets, keep_former)
+
+    def _remove_former(self, targets: Mapping[str, str], keep_former: bool) -> None:
+        """Delete the collections that were replaced, but for those that somebody gave a name."""
+        named = set(self._aliases().values())
         for name, target in targets.items():
             newest = _number(name, target)
             oldest = newest - 1 if keep_former else newest
             for other in self._all(name):
-                if _number(name, other) < oldest:
+                if _number(name, other) < oldest and other not in named:
                     self._request(self._client.delete_collection, other)
 
     def drop(self, name: str) -> None:
         """Delete what a name leads to, what it led to before, and what is being built."""
-        from qdrant_client import models
-
         if name in self._aliases():
-            gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
-            self._request(self._client.update_collection_aliases, change_aliases_operations=[gone])
+            gone = [_unlead(name)]
+            self._request(self._client.update_collection_aliases, change_aliases_operations=gone)
         for other in self._all(name):
             self._request(self._client.delete_collection, other)
 
@@ -133,6 +146,12 @@ def _lead(name: str, target: str) -> models.CreateAliasOperation:
     return models.CreateAliasOperation(
         create_alias=models.CreateAlias(alias_name=name, collection_name=target)
     )
+
+
+def _unlead(name: str) -> models.DeleteAliasOperation:
+    from qdrant_client import models
+
+    return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=name))
 
 
 def _number(name: str, collection: str) -> int:

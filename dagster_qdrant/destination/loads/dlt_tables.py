@@ -139,16 +139,12 @@ class DltTables:
 
     def _completed(self, load_ids: list[str]) -> set[str]:
         """Which of some loads are complete."""
-        if not load_ids:
-            return set()
-        field_name = self._field(C_DLT_LOADS_TABLE_LOAD_ID)
-        found, _ = self._collections.scroll(
-            self._loads,
-            self._load_where(load_ids, LoadStatus.COMPLETE),
-            limit=2 * len(load_ids),  # a load may be there twice, of two schemas
-            payload=[field_name],
+        load_id, status = self._field(C_DLT_LOADS_TABLE_LOAD_ID), self._field("status")
+        pages = self._collections.pages_with(
+            self._loads, load_id, load_ids, payload=[load_id, status]
         )
-        return {(record.payload or {})[field_name] for record in found}
+        loads = [record.payload or {} for records in pages for record in records]
+        return {load[load_id] for load in loads if load[status] == LoadStatus.COMPLETE}
 
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""

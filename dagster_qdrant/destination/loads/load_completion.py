@@ -5,8 +5,8 @@ It happens after all rows of the load are in and before the load counts, and may
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
 
@@ -18,7 +18,9 @@ from dagster_qdrant.qdrant.collections import Collections, matches
 if TYPE_CHECKING:
     from qdrant_client import models
 
-_PAGE = 500
+_PAGE = 1000
+# How many roots' nested rows are looked for together, where each look goes over all points.
+_MANY = 50_000
 
 
 def remove_what_the_load_outdates(
@@ -56,19 +58,11 @@ def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections)
     from qdrant_client import models
 
     replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
-    former = models.Filter(must=replaced.must, must_not=matches({plan.load_id: load_id}).must)
-    _delete(plan, former, load_id, collections)
-
-
-def _delete(plan: TablePlan, outdated: Any, load_id: str, collections: Collections) -> None:
-    from qdrant_client import models
-
-    if not (count := collections.count(plan.target, outdated)):
-        return
-    of_this_load = models.Filter(must=[outdated, matches({plan.load_id: load_id})])
-    counts = LoadCounts(outdated=count, points=-collections.count(plan.target, of_this_load))
-    collections.delete_where(plan.target, outdated)
-    load_reports.add(load_id, plan.table_name, counts)
+    of_this_load = matches({plan.load_id: load_id})
+    former = models.Filter(must=replaced.must, must_not=of_this_load.must)
+    if count := collections.count(plan.target, former):
+        collections.delete_where(plan.target, former)
+        load_reports.add(load_id, plan.table_name, LoadCounts(outdated=count))
 
 
 def _delete_orphans(
@@ -82,21 +76,41 @@ def _delete_orphans(
     if root.hard_delete:
         concerned = models.Filter(should=[of_this_load, _marked_as_deleted(root, load_id)])
     fields = [root.row_id, DELETED, SUPERSEDED]
-    for records in collections.pages(root.target, concerned, payload=fields, page=_PAGE):
+    pages = collections.pages(root.target, concerned, payload=fields, page=_PAGE)
+    for records in _joined(pages, _MANY):
         roots = [record.payload or {} for record in records]
-        gone = [row[root.row_id] for row in roots if row.get(DELETED)]
-        stay = [row[root.row_id] for row in roots if not row.get(DELETED)]
+        gone = {row[root.row_id] for row in roots if row.get(DELETED)}
+        ids = [row[root.row_id] for row in roots]
         for plan in nested:
-            # A condition on no ids at all has no type, which a strict server refuses.
-            for row_ids, spared in ((gone, None), (stay, of_this_load.must)):
-                if plan.root_id is not None and row_ids:
-                    theirs = matches({plan.root_id: row_ids})
-                    outdated = models.Filter(must=theirs.must, must_not=spared)
-                    _delete(plan, outdated, load_id, collections)
+            if plan.root_id is None:
+                continue
+            theirs = collections.pages_with(
+                plan.target, plan.root_id, ids, payload=[plan.root_id, plan.load_id]
+            )
+            for rows in theirs:
+                outdated = [
+                    row
+                    for row in rows
+                    if (row.payload or {}).get(plan.load_id) != load_id
+                    or (row.payload or {})[plan.root_id] in gone
+                ]
+                _delete(plan, outdated, load_id, collections)
         if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
             _delete_descendants(superseded, root, nested, load_id, collections)
             theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
             collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
+
+
+def _delete(
+    plan: TablePlan, outdated: list[models.Record], load_id: str, collections: Collections
+) -> None:
+    """Delete points of a table; they come with the id of the load that they are of."""
+    if not outdated:
+        return
+    of_this_load = sum((point.payload or {}).get(plan.load_id) == load_id for point in outdated)
+    collections.delete(plan.target, [point.id for point in outdated])
+    counts = LoadCounts(outdated=len(outdated), points=-of_this_load)
+    load_reports.add(load_id, plan.table_name, counts)
 
 
 def _marked_as_deleted(root: TablePlan, load_id: str) -> models.Filter:
@@ -119,11 +133,22 @@ def _delete_descendants(
     for plan in nested:
         if plan.parent != parent.table_name or plan.parent_id is None:
             continue
-        children = matches({plan.parent_id: row_ids})
-        if plan.is_parent:
-            for records in collections.pages(
-                plan.target, children, payload=[plan.row_id], page=_PAGE
-            ):
+        fields = [plan.row_id, plan.load_id]
+        pages = collections.pages_with(plan.target, plan.parent_id, row_ids, payload=fields)
+        for records in _joined(pages, _MANY):
+            if plan.is_parent:
                 ids = [(record.payload or {})[plan.row_id] for record in records]
                 _delete_descendants(ids, plan, nested, load_id, collections)
-        _delete(plan, children, load_id, collections)
+            _delete(plan, records, load_id, collections)
+
+
+def _joined(pages: Iterable[list[models.Record]], size: int) -> Iterator[list[models.Record]]:
+    """Pages joined to larger ones, of at least so many points as far as there are."""
+    joined: list[models.Record] = []
+    for page in pages:
+        joined += page
+        if len(joined) >= size:
+            yield joined
+            joined = []
+    if joined:
+        yield joined

@@ -15,6 +15,8 @@ def ensure_collection(
 ) -> None:
     """See that the collection which a table is loaded into is there, with its indexes.
 
+    One that is going to take the place of another has all settings of that.
+
     Args:
         collections: The dataset's collections.
         plan: The plan of the table.
@@ -25,4 +27,10 @@ def ensure_collection(
     if plan.embed:
         about |= {"model": embedding.model, "embed": list(plan.embed)}
         vectors = {embedding.vector_name: vector_size(embedding)}
-    collections.ensure(plan.target, about=about, vectors=vectors, indexes=plan.indexes)
+    collections.ensure(
+        plan.target,
+        about=about,
+        vectors=vectors,
+        indexes=plan.indexes,
+        former=collections.describe(plan.former) if plan.former else None,
+    )

@@ -1,6 +1,5 @@
 """Collections that are built beside the one that is read: swaps, other models, other columns."""
 
-import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,8 @@ from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.destination.writing.point_writer import PointWriter
 from tests.targets import Target
 
-OTHER_MODEL = "BAAI/bge-small-en"
-
 FILMS = [{"id": n, "title": f"film {n}", "tags": ["a", "b"]} for n in range(6)]
 LATER = [{"id": n, "title": f"film {n}", "tags": ["c"]} for n in range(3, 8)]
-
-
-@pytest.fixture(scope="session")
-def other_model(model: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Another model as far as anybody can tell: the same network under another name."""
-    folder = tmp_path_factory.mktemp("other") / "model"
-    shutil.copytree(model["model_path"], folder)
-    (folder / "model.onnx").rename(folder / "model_optimized.onnx")
-    return {"model": OTHER_MODEL, "model_path": str(folder)}
 
 
 @pytest.fixture
