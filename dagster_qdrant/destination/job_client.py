@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, cast
 
@@ -241,6 +241,21 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         if newest is None or newest.version_hash != self.schema.stored_version_hash:
             self.dlt_tables.store_schema()
         return update
+
+    def make_collections(self, tables: Sequence[TTableSchema]) -> None:
+        """Make the collections of tables that had no row yet, so that they can be searched.
+
+        Args:
+            tables: The tables as their resource describes them. The schema does not get them: for
+                dlt, a table begins with its first row.
+        """
+        schema = self.schema.clone()
+        for table in tables:
+            schema.update_table(table)
+        with QdrantJobClient(schema, self.config, self.capabilities) as client:
+            for table in tables:
+                plan = client.plan(str(table["name"]))
+                ensure_collection(client.collections, plan, self.config.embedding)
 
     # Loading
 

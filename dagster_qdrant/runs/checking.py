@@ -201,13 +201,16 @@ class _AssetChecks:
             info = client.collections.describe(client.collections.name(name))
             if info is not None and name in client.schema.tables:
                 self._found[name] = CheckedTable(client, name, info, last_load)
-            elif self._is_expected(name):
+            elif self._is_expected(name) and (info is None or self._rows_of_last_load(name)):
                 self._missing.append(name)
 
     def _is_expected(self, name: str) -> bool:
-        """Whether there must be a collection of a table: any row of it was ever loaded."""
+        """Whether there must be a collection of a table: there was one, or a row of it."""
         of_last_load = self._last_load.tables if self._last_load else ()
         return has_rows(self._client.schema, name) or name in of_last_load
+
+    def _rows_of_last_load(self, name: str) -> int:
+        return self._last_load.rows.get(name, 0) if self._last_load else 0
 
     def find(self, check_name: str) -> Finding:
         """Make a check.

@@ -29,6 +29,7 @@ from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, Qdra
 from dagster_qdrant.pages.metadata import ResourceLoad
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.runs.empty_tables import make_empty_collections
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.rows_given import RowsGiven
 from dagster_qdrant.translator import embedded_columns
@@ -221,6 +222,9 @@ class DltLoad:
         for table, counts in loaded.last_counts.items():
             loaded.counts.setdefault(table, LoadCounts()).add(counts)
         loaded.load_ids += info.loads_ids
+        tables = tables_of(self._part.source, client.schema, loaded.given)
+        for name, resource in self._part.source.selected_resources.items():
+            make_empty_collections(client, resource, tables[name])
 
     def _load_or_give_up(self, client: QdrantJobClient) -> LoadInfo:
         """Load, and if that fails say so in the dataset: dlt can never resume the load."""

@@ -40,7 +40,7 @@ class LastLoad:
             return None
         rows = shown.get(ROWS_BY_TABLE)
         if rows is None:
-            rows = {named: row_count} if named else {}
+            rows = {named: row_count} if named and row_count else {}
         return cls(
             load_id=shown.get(LOAD_ID),
             points=shown.get(POINTS_OF_LOAD) or {},
@@ -50,8 +50,8 @@ class LastLoad:
 
     @property
     def tables(self) -> set[str]:
-        """The tables that it is known to have left rows in."""
-        return {name for rows in (self.points, self.rows) for name, count in rows.items() if count}
+        """The tables that had a collection after it."""
+        return {*self.rows, *(name for name, points in self.points.items() if points)}
 
 
 def points_of_load(tables: Iterable[str], counts: Mapping[str, LoadCounts]) -> dict[str, Any]:
