@@ -55,5 +55,9 @@ class QdrantTransientError(QdrantError, DestinationTransientException):
         return self.message
 
 
+class QdrantStoppedError(QdrantError, DestinationTransientException):
+    """The process was told to stop. What is done stays, and the next load goes on from there."""
+
+
 class EmbeddingError(ValueError):
     """A model or an option for it that cannot be used; the message says which and what to do."""

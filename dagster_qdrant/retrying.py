@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from dagster_qdrant.errors import QdrantTransientError
+from dagster_qdrant.stopping import pause
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -30,10 +30,11 @@ def retrying(
     Args:
         attempt: What to do. A `QdrantTransientError` means that trying again may help.
         max_retries: How often it is tried again.
-        sleep: Waits for some seconds. Default: `time.sleep`.
+        sleep: Waits for some seconds. Default: until told to stop.
 
     Raises:
         QdrantTransientError: When the last try failed too.
+        QdrantStoppedError: When told to stop between two tries.
     """
     import tenacity
 
@@ -42,7 +43,7 @@ def retrying(
         wait=_wait,
         retry=tenacity.retry_if_exception_type(QdrantTransientError),
         before_sleep=_report_retry,
-        sleep=sleep or time.sleep,
+        sleep=sleep or pause,
         reraise=True,
     )(attempt)
 

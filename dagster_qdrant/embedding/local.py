@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_qdrant.embedding.batching import Batching
 from dagster_qdrant.embedding.options import EmbeddingOptions, is_static
 from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.stopping import wait_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,12 +49,16 @@ class TextsInModel:
     tokens: int
 
     def result(self) -> Vectors:
-        """Wait for the vectors, in the order of the texts."""
+        """Wait for the vectors, in the order of the texts.
+
+        Raises:
+            QdrantStoppedError: If told to stop meanwhile.
+        """
         import numpy as np
 
         vectors: Vectors = np.empty(self.shape, dtype=np.float32)
         for batch, job in self.jobs:
-            vectors[batch] = job.result()
+            vectors[batch] = wait_for(job)
         return vectors
 
     def cancel(self) -> None:

@@ -17,6 +17,7 @@ from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, Connec
 from dagster_qdrant.qdrant.error_translation import translate
 from dagster_qdrant.qdrant.local_path import lock_path, open_path, real_path
 from dagster_qdrant.retrying import retrying
+from dagster_qdrant.stopping import Requests, refuse_if_stopping
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -27,6 +28,20 @@ _GRPC_OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 400,
 }
+
+_READS = frozenset(
+    (
+        "collection_exists",
+        "count",
+        "facet",
+        "get_aliases",
+        "get_collection",
+        "get_collections",
+        "query_points",
+        "retrieve",
+        "scroll",
+    )
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,9 +57,13 @@ class Connection:
         from qdrant_client.local.qdrant_local import QdrantLocal
 
         self.is_local = isinstance(getattr(client, "_client", None), QdrantLocal)
-        self._lock: contextlib.AbstractContextManager[Any] = (
-            threading.RLock() if self.is_local else contextlib.nullcontext()
-        )
+        self._lock = threading.RLock()
+        self._requests = Requests()
+
+    @property
+    def has_left_writes(self) -> bool:
+        """Whether writes that were not waited for, when told to stop, may still arrive."""
+        return self._requests.have_left_writes
 
     def request(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call one operation of the client, again if it failed in passing.
@@ -60,6 +79,7 @@ class Connection:
         Raises:
             QdrantTerminalError: When Qdrant refuses.
             QdrantTransientError: When the last try failed too.
+            QdrantStoppedError: When told to stop; it is not waited for longer than a moment.
 
         Example:
             >>> connection.request(connection.client.count, "movies", exact=True).count
@@ -67,9 +87,15 @@ class Connection:
         """
 
         def attempt() -> T:
+            refuse_if_stopping()
             try:
-                with self._lock:
-                    return operation(*args, **kwargs)
+                if self.is_local:
+                    with self._lock:
+                        return operation(*args, **kwargs)
+                return self._requests.answer(
+                    lambda: operation(*args, **kwargs),
+                    writes=getattr(operation, "__name__", "") not in _READS,
+                )
             except Exception as error:
                 translated = translate(error, self.options)
                 if translated is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTransientError
+from dagster_qdrant.stopping import pause, refuse_if_stopping
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REPORT_INTERVAL = 5.0
+_ATTEMPT = 0.25  # seconds; between two of them, we may be told to stop
 
 T = TypeVar("T")
 
@@ -57,12 +59,13 @@ def lock_path(path: str, timeout: float) -> BaseFileLock:
     Raises:
         QdrantConfigurationError: If the folder cannot be made or written.
         QdrantTransientError: If the wait was in vain.
+        QdrantStoppedError: If told to stop meanwhile.
     """
     from filelock import FileLock, Timeout
 
     def acquire(patience: float) -> None:
         try:
-            lock.acquire(timeout=patience)
+            lock.acquire(timeout=min(_ATTEMPT, patience))
         except Timeout as error:
             raise _BusyError from error
 
@@ -96,7 +99,7 @@ def open_path(path: str, open_client: Callable[[], QdrantClient], timeout: float
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise
-            time.sleep(min(1.0, patience))
+            pause(min(1.0, patience))
             raise _BusyError from error
 
     return _wait_for(open_once, path, timeout)
@@ -105,20 +108,24 @@ def open_path(path: str, open_client: Callable[[], QdrantClient], timeout: float
 def _wait_for(attempt: Callable[[float], T], path: str, timeout: float) -> T:
     """Try until it works or the time is over; an attempt is told how long it may take."""
     start = time.monotonic()
+    report_at = min(1.0, _REPORT_INTERVAL)
     while True:
+        refuse_if_stopping()
         left = timeout - (time.monotonic() - start)
         try:
-            return attempt(max(0.0, min(_REPORT_INTERVAL, left)))
+            return attempt(max(0.0, left))
         except _BusyError as error:
             waited = time.monotonic() - start
             if waited >= timeout:
                 raise _path_busy(path, waited) from error
-            logger.warning(
-                "Waiting for another user of %s to close it, for %.0f of at most %.0f s.",
-                path,
-                waited,
-                timeout,
-            )
+            if waited >= report_at:
+                report_at = waited + _REPORT_INTERVAL
+                logger.warning(
+                    "Waiting for another user of %s to close it, for %.0f of at most %.0f s.",
+                    path,
+                    waited,
+                    timeout,
+                )
 
 
 def _unfit(path: str, reason: str) -> QdrantConfigurationError:

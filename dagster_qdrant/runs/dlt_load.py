@@ -32,6 +32,7 @@ from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.runs.empty_tables import make_empty_collections
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.rows_given import RowsGiven
+from dagster_qdrant.stopping import last_words, refuse_if_stopping
 from dagster_qdrant.translator import embedded_columns
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dlt.common.pipeline import LoadInfo
     from dlt.common.schema import Schema
 
+    from dagster_qdrant.runs.interruption import Interruption
     from dagster_qdrant.runs.options import QdrantOptions
 
 logger = logging.getLogger(__name__)
@@ -147,12 +149,16 @@ class DltLoad:
         part: What is loaded.
         resource: The place and the options.
         loaded: Where the results of the run are gathered.
+        interruption: What watches for signals that tell the run to stop.
     """
 
-    def __init__(self, part: Part, resource: QdrantOptions, loaded: Loaded) -> None:
+    def __init__(
+        self, part: Part, resource: QdrantOptions, loaded: Loaded, interruption: Interruption
+    ) -> None:
         self._part = part
         self._resource = resource
         self._loaded = loaded
+        self._interruption = interruption
         self._entered = ExitStack()
 
     def __enter__(self) -> DltLoad:
@@ -166,6 +172,7 @@ class DltLoad:
             dataset_name=self._part.plan.dataset(config),  # type: ignore[arg-type]  # None too
         )
         self._entered.callback(self._pipeline.deactivate)
+        self._pipeline.runtime_config.intercept_signals = False  # dlt's handlers forget a signal
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -186,10 +193,12 @@ class DltLoad:
         state = deepcopy(dict(pipeline.state))
         for resource in source.selected_resources.values():
             loaded.given.count(resource)
-        with loaded.timed("extract"):
-            pipeline.extract(source, **options)
-        with loaded.timed("normalize"):
-            normalized = pipeline.normalize()
+        with self._interruption.raised_at_once():
+            with loaded.timed("extract"):
+                pipeline.extract(source, **options)
+            with loaded.timed("normalize"):
+                normalized = pipeline.normalize()
+        refuse_if_stopping()
         base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), state))
         named = (named_table(each, source.schema) for each in source.selected_resources.values())
         rows = dict.fromkeys(filter(None, named), 0) | normalized.row_counts
@@ -231,13 +240,14 @@ class DltLoad:
         try:
             return self._pipeline.load()
         except PipelineStepFailed:
-            for load_id in self._pipeline.list_normalized_load_packages():
-                try:
-                    client.load(load_id).give_up()
-                except QdrantError as error:  # the first failure tells more
-                    logger.warning(
-                        "The next run has to find out that load %s failed. %s", load_id, error
-                    )
+            with last_words():
+                for load_id in self._pipeline.list_normalized_load_packages():
+                    try:
+                        client.load(load_id).give_up()
+                    except QdrantError as error:  # the first failure tells more
+                        logger.warning(
+                            "The next run has to find out that load %s failed. %s", load_id, error
+                        )
             raise
 
     def _prepare_model(self) -> None:

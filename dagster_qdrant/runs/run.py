@@ -24,6 +24,7 @@ from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
 from dagster_qdrant.runs.data_version import FormerVersion, data_version
 from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part, tables_of
 from dagster_qdrant.runs.failures import as_failure
+from dagster_qdrant.runs.interruption import interruption_heeded
 from dagster_qdrant.runs.last_load import points_of_load
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, keys_of, plan_of
 from dagster_qdrant.runs.run_log import Context, logs_shown
@@ -58,16 +59,18 @@ def run_load(
         if apart:
             checked = plan_of(context.assets_def) or plan(None)
             keys = keys_of(context.assets_def, checked)
-            yield from check_apart(resource, checked, keys, context, apart)
+            with interruption_heeded():
+                results_apart = list(check_apart(resource, checked, keys, context, apart))
+            yield from results_apart
             if not selected_assets:
                 return
     parts = _parts(context, dlt_source, plan, extract_options)
     loaded = Loaded()
     former: dict[str, FormerVersion | None] = {}
     results: list[Result] = []
-    with logs_shown(context), as_failure():
+    with logs_shown(context), interruption_heeded() as interruption, as_failure():
         for number, part in enumerate(parts, start=1):
-            with DltLoad(part, resource, loaded) as load:
+            with DltLoad(part, resource, loaded, interruption) as load:
                 load.extract(extract_options)
                 with load.client() as client:
                     if number == 1 and isinstance(context, AssetExecutionContext):
@@ -76,7 +79,16 @@ def run_load(
                             name: FormerVersion.of(context, key, client, tables[name])
                             for name, key in part.keys.items()
                         }
+                    interruption.so_far = (
+                        "What it wrote stays until the next run, which makes up for it and embeds "
+                        "none of that again."
+                    )
                     load.load(client)
+                    interruption.so_far = (
+                        f"{number} of {len(parts)} partitions were loaded by then."
+                        if number < len(parts)
+                        else "All rows were loaded by then; only the report of them is missing."
+                    )
                     if number == len(parts):
                         results = _results(
                             client,

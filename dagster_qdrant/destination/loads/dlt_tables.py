@@ -72,6 +72,11 @@ class DltTables:
         """The payload field with the id of a row's load."""
         return self._field(C_DLT_LOAD_ID)
 
+    @property
+    def has_left_writes(self) -> bool:
+        """Whether writes that were not waited for, when told to stop, may still arrive."""
+        return self._collections.connection.has_left_writes
+
     def exist(self) -> bool:
         """Whether anything was ever loaded into the dataset."""
         return self._collections.exists(self._versions)

@@ -31,6 +31,7 @@ from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.stopping import last_words, refuse_if_stopping
 
 if TYPE_CHECKING:
     from dagster_qdrant.destination.tables.table_plan import TablePlan
@@ -138,7 +139,9 @@ class Load:
             remove_what_the_load_outdates(
                 load_id, loaded_tables(load_id), self._schema, collections, self._plan_of
             )
-            self._targets.switch(dlt_tables.load_id_field)
+            refuse_if_stopping()
+            with last_words():  # half of a switch leaves readers without a collection
+                self._targets.switch(dlt_tables.load_id_field)
         lease.take_back_dead_loads(dlt_tables, collections)
         if (base := base_states.pop(load_id, None)) is not None:
             # Read and written by one load of the pipeline at a time.
@@ -151,8 +154,13 @@ class Load:
             raise
 
     def give_up(self) -> None:
-        """Write down that the load will never be resumed, so that others need not wait for it."""
+        """Write down that the load will never be resumed, so that others need not wait for it.
+
+        Unless it was left with a write under way: then others have to wait.
+        """
         end_lease(self._load_id)
+        if self._dlt_tables.has_left_writes:
+            return
         if (record := self._dlt_tables.load_record(self._load_id)) is not None:
             give_up(record, self._dlt_tables)
         remove_stragglers(self._load_id, self._dlt_tables, self._collections)

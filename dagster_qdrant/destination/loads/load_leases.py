@@ -24,11 +24,13 @@ from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behi
 from dagster_qdrant.errors import QdrantError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections, matches
 from dagster_qdrant.qdrant.connection import Connection
+from dagster_qdrant.stopping import is_stopping, last_words, pause
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT = 1.0  # seconds, at most
 _REPORT_INTERVAL = 5.0
+_PAUSED = -1  # the heartbeat of a load that was told to stop: nobody is at work for it
 
 
 class LoadTakenBackError(QdrantTransientError):
@@ -62,7 +64,7 @@ class LoadLease:
         self._load_id = load.load_id
         self._claims = load.claims
         self._abandoned_after = abandoned_after
-        self._pause = min(_HEARTBEAT, abandoned_after / 4)
+        self._interval = min(_HEARTBEAT, abandoned_after / 4)
         self._connect = connect
         self._kept = ExitStack()
         self._is_kept = False
@@ -80,6 +82,7 @@ class LoadLease:
 
         Raises:
             LoadTakenBackError: If it is resumed after another load took it for dead.
+            QdrantStoppedError: If told to stop.
         """
         try:
             with self._guard:
@@ -96,8 +99,20 @@ class LoadLease:
                         self._is_granted = True
                 yield
         except BaseException:
+            if is_stopping():
+                self._pause(dlt_tables)
             self.release()
             raise
+
+    def _pause(self, dlt_tables: DltTables) -> None:
+        """Say that nobody is at work for the load any more, so that others need not find out."""
+        if self._begun is None or self.is_complete or dlt_tables.has_left_writes:
+            return
+        with last_words():
+            try:
+                dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=_PAUSED)
+            except QdrantError as error:
+                logger.warning("Other loads may wait for load %s. %s", self._load_id, error)
 
     def release(self) -> None:
         """Close the connection that the load keeps; it is complete, or will go on later if ever."""
@@ -127,8 +142,9 @@ class LoadLease:
         done = threading.Event()
 
         def keep_beating() -> None:
-            while not done.wait(self._pause):
-                self._beat(dlt_tables)
+            with last_words():
+                while not done.wait(self._interval):
+                    self._beat(dlt_tables)
 
         name = f"heartbeat-{self._load_id}"
         thread = threading.Thread(target=keep_beating, name=name, daemon=True)
@@ -178,14 +194,15 @@ class LoadLease:
             for other in first:
                 heartbeat, since = heartbeats.get(other.load_id, (None, now))
                 if heartbeat != other.heartbeat:
+                    since = now
                     heartbeats[other.load_id] = (other.heartbeat, now)
-                elif now - since >= self._abandoned_after:
+                if other.heartbeat == _PAUSED or now - since >= self._abandoned_after:
                     logger.warning("Load %s seems to be dead; it is not waited for.", other.load_id)
                     give_up(other, dlt_tables)
             if now - reported >= _REPORT_INTERVAL:
                 reported = now
                 _report_wait(first[0], tickets)
-            time.sleep(self._pause / 2)
+            pause(self._interval / 2)
 
     def _others(self, dlt_tables: DltTables) -> list[LoadRecord]:
         unfinished = dlt_tables.unfinished_loads()
@@ -229,15 +246,17 @@ class LoadLease:
                 record = now.get(load_id)
                 if record is None:
                     del waiting[load_id]  # complete by now
-                elif record.status is LoadStatus.FAILED or (
-                    silent and record.heartbeat == before.heartbeat
+                elif (
+                    record.status is LoadStatus.FAILED
+                    or record.heartbeat == _PAUSED
+                    or (silent and record.heartbeat == before.heartbeat)
                 ):
                     _take_back(record, dlt_tables, collections)
                     del waiting[load_id]
                 elif record.heartbeat != before.heartbeat:
                     del waiting[load_id]  # alive
             if waiting:
-                time.sleep(self._pause / 2)
+                pause(self._interval / 2)
 
 
 def give_up(load: LoadRecord, dlt_tables: DltTables) -> None:

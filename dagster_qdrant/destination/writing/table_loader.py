@@ -24,6 +24,7 @@ from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
+from dagster_qdrant.stopping import refuse_if_stopping
 
 
 @dataclass
@@ -96,6 +97,7 @@ class TableLoader:
         """
         config = self._config
         embedding: _Embedding | None = None
+        following: _Embedding | None = None
 
         def write_embedded() -> None:
             if embedding is None:
@@ -111,6 +113,7 @@ class TableLoader:
         ) as writer:
             try:
                 for rows in windows:
+                    refuse_if_stopping()
                     # While a window is embedded, the one before it is written and the next one is
                     # looked up, unless they concern the same points.
                     point_ids = {row.point_id for row in rows}
@@ -124,8 +127,9 @@ class TableLoader:
                     embedding = following
                 write_embedded()
             except BaseException:
-                if embedding and embedding.texts:
-                    embedding.texts.cancel()
+                for begun in (embedding, following):
+                    if begun and begun.texts:
+                        begun.texts.cancel()
                 raise
             writer.finish()
         self.counts.seconds_writing = writer.seconds
