@@ -15,6 +15,7 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
+from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.runs.options import QdrantOptions
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class QdrantResource(QdrantOptions):
 
         Args:
             dataset_name: The dataset as it was given to the assets, or None.
-            table: The table.
+            table: The table, as the source or as dlt names it; that of a list in rows is
+                `parent__list`.
             text: What to look for.
             limit: The most rows to return.
             query_filter: A condition on the payload.
@@ -107,20 +109,29 @@ class QdrantResource(QdrantOptions):
             >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
             ['Blade Runner']
         """
+        from dagster_qdrant.destination.lookup import collection_names, usual_collection
         from dagster_qdrant.qdrant.connection import connect
         from dagster_qdrant.search import search
 
         config = self.configuration()
-        collection = config.collection_name(*_normalized(dataset_name, table))
         with connect(config.connection) as connection:
-            return search(
-                connection,
-                collection,
-                text,
-                embedding=config.embedding,
-                limit=limit,
-                query_filter=query_filter,
-            )
+            for collection in collection_names(connection, config, dataset_name, table):
+                try:
+                    return search(
+                        connection,
+                        collection,
+                        text,
+                        embedding=config.embedding,
+                        limit=limit,
+                        query_filter=query_filter,
+                    )
+                except QdrantNotFoundError:
+                    continue
+        collection = usual_collection(config, dataset_name, table)
+        raise QdrantNotFoundError(
+            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
+            "loaded, and under this dataset name?"
+        )
 
     @overload
     def run(
@@ -185,11 +196,3 @@ class QdrantResource(QdrantOptions):
             translator=dagster_dlt_translator,
             extract_options=extract_options,
         )
-
-
-def _normalized(dataset_name: str | None, table: str) -> tuple[str | None, str]:
-    from dlt.common.schema import Schema
-
-    naming = Schema("search").naming
-    normalize = naming.normalize_table_identifier
-    return dataset_name and normalize(dataset_name), normalize(table)

@@ -4,6 +4,7 @@ import dlt
 import pytest
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from dagster_qdrant.qdrant.collections import Collections
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -46,6 +47,62 @@ def test_the_number_and_the_kind_of_answers_can_be_limited(resource: QdrantResou
 @pytest.mark.usefixtures("films")
 def test_names_are_normalized_as_dlt_does(resource: QdrantResource, dataset):
     assert resource.search(dataset, "Films", "androids", limit=1)
+
+
+def nested(name: str):
+    """A table with texts of its own, under a name with two underscores."""
+    rows = [{"id": 1, "text": "a hunter of androids"}, {"id": 2, "text": "a baker in Paris"}]
+    return qdrant_adapter(dlt.resource(rows, name=name), embed="text")
+
+
+@pytest.mark.parametrize("table", ["docs__chunks", "Docs__Chunks"])
+def test_a_name_with_two_underscores_stays_in_parts(
+    load: Load, resource: QdrantResource, dataset, table
+):
+    load(nested("docs__chunks"))
+    assert resource.search(dataset, table, "robots", 1)[0].payload["id"] == 1
+
+
+@pytest.mark.parametrize("convention", ["direct", "sql_cs_v1", "snake_case"])
+@pytest.mark.parametrize("table", ["Shop Orders", "ShopOrders"])
+def test_the_naming_convention_of_the_source_is_followed(
+    load: Load, resource: QdrantResource, dataset, convention, table
+):
+    schema = dlt.Schema("shop", normalizers={"names": convention})
+    load(dlt.source(lambda: nested(table), schema=schema)(), dataset_name=f"{dataset} Of Mine")
+    assert resource.search(f"{dataset} Of Mine", table, "robots", 1)[0].payload["id"] == 1
+
+
+@pytest.mark.parametrize("table", ["films", "Films"])
+def test_a_dataset_name_that_is_left_as_typed_is_found(
+    load: Load, resource: QdrantResource, dataset, table, monkeypatch
+):
+    monkeypatch.setenv("DESTINATION__ENABLE_DATASET_NAME_NORMALIZATION", "false")
+    load(nested("films"), dataset_name=f"{dataset} Of Mine")
+    assert resource.search(f"{dataset} Of Mine", table, "robots", 1)[0].payload["id"] == 1
+
+
+@pytest.mark.usefixtures("films")
+def test_the_usual_search_asks_for_one_collection_only(
+    resource: QdrantResource, dataset, monkeypatch
+):
+    asked = []
+    describe = Collections.describe
+
+    def described(collections, collection):
+        asked.append(collection)
+        return describe(collections, collection)
+
+    monkeypatch.setattr(Collections, "describe", described)
+    resource.search(dataset, "films", "androids")
+    assert asked == [f"{dataset}_films"]
+
+
+@pytest.mark.parametrize("table", ["no/such:table?", "nothing", "No Such__Table"])
+def test_a_table_that_is_not_there_is_said_to_be(load: Load, resource, dataset, table):
+    load(nested("films"))
+    with pytest.raises(QdrantTerminalError, match=f"no collection `{dataset}_no"):
+        resource.search(dataset, table, "robots")
 
 
 @pytest.mark.usefixtures("films")

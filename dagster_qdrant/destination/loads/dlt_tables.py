@@ -172,6 +172,10 @@ class DltTables:
         """The schema with a hash; None if it is not stored."""
         return next(self._schemas(matches({self._field("version_hash"): version_hash})), None)
 
+    def schemas(self) -> Iterator[StorageSchemaInfo]:
+        """All stored schemas, of any name, the latest first."""
+        return self._schemas(None)
+
     def _schemas(self, condition: Any, page: int = 1) -> Iterator[StorageSchemaInfo]:
         """The stored schemas, the latest first."""
         order_by = self._field("inserted_at")
