@@ -22,15 +22,8 @@ from dagster_dlt.translator import DagsterDltTranslator
 
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
-from dagster_qdrant.runs.plan import (
-    QdrantAssetsPlan,
-    as_source,
-    default_op_name,
-    join_names,
-    keep_plan,
-    own_function,
-)
-from dagster_qdrant.translator import QdrantDltTranslator
+from dagster_qdrant.runs.definitions import keep_plan, own_function
+from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name
 
 if TYPE_CHECKING:
     from dagster_qdrant.runs.plan import DltData
@@ -88,42 +81,25 @@ def qdrant_assets(
         ... def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource):
         ...     yield from qdrant.run(context)
     """
-    refuse_unknown_checks(checks)
-    source = as_source(dlt_source, name or dataset_name)
-    plan = QdrantAssetsPlan(
-        source=source,
+    plan = QdrantAssetsPlan.of(
+        dlt_source,
         dataset_name=dataset_name,
-        pipeline_name=pipeline_name or name or join_names(source.name, dataset_name),
-        translator=dagster_dlt_translator or QdrantDltTranslator(),
+        pipeline_name=pipeline_name,
+        name=name,
+        translator=dagster_dlt_translator,
     )
-    specs = plan.specs()
-    keys = {resource: spec.key for resource, spec in specs.items()}
-    if group_name and any(spec.group_name for spec in specs.values()):
-        raise DagsterInvariantViolationError(
-            f"`group_name` is {group_name!r}, but the translator sets groups too. Set the group in "
-            "one of the two places."
-        )
-    if isinstance(partitions_def, TimeWindowPartitionsDefinition) and backfill_policy is None:
-        backfill_policy = BackfillPolicy.single_run()
-
-    def decorate(function: Callable[..., Any]) -> AssetsDefinition:
-        assets_def = multi_asset(
-            name=name,
-            group_name=group_name,
-            can_subset=True,
-            partitions_def=partitions_def,
-            backfill_policy=backfill_policy,
-            op_tags=op_tags,
-            hooks=hooks,
-            specs=list(specs.values()),
-            pool=pool,
-            retry_policy=retry_policy,
-            check_specs=check_specs(plan, keys, blocking=checks == "blocking") if checks else None,
-        )(own_function(function))
-        keep_plan(assets_def, plan, keys)
-        return assets_def
-
-    return decorate
+    return _assets_of(
+        plan,
+        checks=checks,
+        name=name,
+        group_name=group_name,
+        partitions_def=partitions_def,
+        backfill_policy=backfill_policy,
+        op_tags=op_tags,
+        hooks=hooks,
+        pool=pool,
+        retry_policy=retry_policy,
+    )
 
 
 def build_qdrant_assets(
@@ -154,22 +130,25 @@ def build_qdrant_assets(
         ... )
         >>> Definitions(assets=[movies], resources={"qdrant": QdrantResource(path="data")})
     """
-    source = as_source(dlt_source, name or dataset_name)
-
-    @qdrant_assets(
-        dlt_source=source,
+    plan = QdrantAssetsPlan.of(
+        dlt_source,
         dataset_name=dataset_name,
-        pipeline_name=pipeline_name or name or join_names(source.name, dataset_name),
-        name=name or default_op_name(source, dataset_name),
+        pipeline_name=pipeline_name,
+        name=name,
+        translator=dagster_dlt_translator,
+    )
+
+    @_assets_of(
+        plan,
+        checks=checks,
+        name=name or default_op_name(plan.source, dataset_name),
         group_name=group_name,
-        dagster_dlt_translator=dagster_dlt_translator,
         partitions_def=partitions_def,
         backfill_policy=backfill_policy,
         op_tags=op_tags,
         hooks=hooks,
         pool=pool,
         retry_policy=retry_policy,
-        checks=checks,
     )
     def assets(
         context: AssetExecutionContext, qdrant: QdrantResource
@@ -177,3 +156,40 @@ def build_qdrant_assets(
         yield from qdrant.run(context)
 
     return assets
+
+
+def _assets_of(
+    plan: QdrantAssetsPlan,
+    *,
+    checks: bool | Literal["blocking"],
+    group_name: str | None,
+    partitions_def: PartitionsDefinition | None,
+    backfill_policy: BackfillPolicy | None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """A decorator that makes assets of a plan; what is in `options` is Dagster's."""
+    refuse_unknown_checks(checks)
+    specs = plan.specs()
+    keys = {resource: spec.key for resource, spec in specs.items()}
+    if group_name and any(spec.group_name for spec in specs.values()):
+        raise DagsterInvariantViolationError(
+            f"`group_name` is {group_name!r}, but the translator sets groups too. Set the group in "
+            "one of the two places."
+        )
+    if isinstance(partitions_def, TimeWindowPartitionsDefinition) and backfill_policy is None:
+        backfill_policy = BackfillPolicy.single_run()
+
+    def decorate(function: Callable[..., Any]) -> AssetsDefinition:
+        assets_def = multi_asset(
+            group_name=group_name,
+            can_subset=True,
+            partitions_def=partitions_def,
+            backfill_policy=backfill_policy,
+            specs=list(specs.values()),
+            check_specs=check_specs(plan, keys, blocking=checks == "blocking") if checks else None,
+            **options,
+        )(own_function(function))
+        keep_plan(assets_def, plan, keys)
+        return assets_def
+
+    return decorate

@@ -15,7 +15,7 @@ from dagster import (
 
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import check_apart, check_specs
-from dagster_qdrant.runs.plan import keep_plan, keys_of, plan_of
+from dagster_qdrant.runs.definitions import keep_plan, keys_of, plan_of
 
 
 def build_qdrant_checks(

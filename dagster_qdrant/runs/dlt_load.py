@@ -21,6 +21,7 @@ from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
@@ -32,6 +33,7 @@ from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.runs.empty_tables import make_empty_collections
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.rows_given import RowsGiven
+from dagster_qdrant.runs.source_state import SourceState
 from dagster_qdrant.stopping import last_words, refuse_if_stopping
 from dagster_qdrant.translator import embedded_columns
 
@@ -185,12 +187,19 @@ class DltLoad:
             options: What else `dlt.Pipeline.extract` takes.
         """
         pipeline, loaded, source = self._pipeline, self._loaded, self._part.source
-        with connect(self._resource.configuration().connection):  # a path is opened once for both
+        config = self._resource.configuration()
+        with connect(config.connection) as connection:  # a path is opened once for all
             with loaded.timed("sync"):
                 if pipeline.config.restore_from_destination:
                     pipeline.sync_destination()
+                dataset, separator = self._part.plan.dataset(config), config.dataset_separator
+                dlt_tables = DltTables(Collections(connection, dataset, separator), source.schema)
+                state = SourceState(pipeline, self._part.plan, dlt_tables)
+                state.join_pipeline(source)
+                if not options.get("refresh"):
+                    state.refuse_loss(source, options.get("write_disposition"))
             self._prepare_model()
-        state = deepcopy(dict(pipeline.state))
+        begun_from = deepcopy(dict(pipeline.state))
         for resource in source.selected_resources.values():
             loaded.given.count(resource)
         with self._interruption.raised_at_once():
@@ -199,7 +208,7 @@ class DltLoad:
             with loaded.timed("normalize"):
                 normalized = pipeline.normalize()
         refuse_if_stopping()
-        base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), state))
+        base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), begun_from))
         named = (named_table(each, source.schema) for each in source.selected_resources.values())
         rows = dict.fromkeys(filter(None, named), 0) | normalized.row_counts
         for table, count in rows.items():
@@ -213,7 +222,8 @@ class DltLoad:
     @contextmanager
     def client(self) -> Iterator[QdrantJobClient]:
         """The destination's client; while it is open, a local path is not opened again."""
-        with self._pipeline.destination_client() as client:
+        # The source's schema: a pipeline may have loaded others before.
+        with self._pipeline.destination_client(self._part.source.name) as client:
             if not isinstance(client, QdrantJobClient):
                 raise DagsterInvariantViolationError("The pipeline's destination is not Qdrant.")
             yield client
@@ -230,7 +240,10 @@ class DltLoad:
         }
         for table, counts in loaded.last_counts.items():
             loaded.counts.setdefault(table, LoadCounts()).add(counts)
-        loaded.load_ids += info.loads_ids
+        # The state goes into the pipeline's default schema, which may be a load of its own.
+        schema_name = self._part.source.name
+        own = [load.load_id for load in info.load_packages if load.schema_name == schema_name]
+        loaded.load_ids += own or info.loads_ids
         tables = tables_of(self._part.source, client.schema, loaded.given)
         for name, resource in self._part.source.selected_resources.items():
             make_empty_collections(client, resource, tables[name])

@@ -5,20 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial, update_wrapper
-from types import FunctionType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Union
 
-from dagster import (
-    AssetCheckKey,
-    AssetKey,
-    AssetsDefinition,
-    AssetSpec,
-    DagsterInvalidDefinitionError,
-    OpDefinition,
-)
+from dagster import AssetKey, AssetSpec, DagsterInvalidDefinitionError
 from dagster_dlt.translator import DagsterDltTranslator
 
 from dagster_qdrant.destination.configuration import (
@@ -28,7 +19,7 @@ from dagster_qdrant.destination.configuration import (
 from dagster_qdrant.destination.tables.names import dataset_identifier, table_identifier
 from dagster_qdrant.destination.tables.resource_tables import named_table
 from dagster_qdrant.qdrant.collections import collection_name, why_unfit
-from dagster_qdrant.translator import QdrantTranslatorData
+from dagster_qdrant.translator import QdrantDltTranslator, QdrantTranslatorData
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
@@ -49,12 +40,55 @@ class QdrantAssetsPlan:
         dataset_name: The dataset, or None for collections named after their tables.
         pipeline_name: The name under which dlt keeps the state.
         translator: Makes the assets' specs.
+        names_source: Whether the source is one that the user named. Resources without a source join
+            the pipeline's own, as dlt has it.
+        names_pipeline: Whether the pipeline's name is the user's, and not made of other names.
     """
 
     source: DltSource
     dataset_name: str | None
     pipeline_name: str
     translator: DagsterDltTranslator
+    names_source: bool = True
+    names_pipeline: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        data: DltData,
+        *,
+        dataset_name: str | None,
+        pipeline_name: str | None,
+        name: str | None,
+        translator: DagsterDltTranslator | None,
+    ) -> QdrantAssetsPlan:
+        """The plan of a definition.
+
+        Args:
+            data: What is loaded.
+            dataset_name: The dataset.
+            pipeline_name: The name under which dlt keeps the state, if the user has one.
+            name: The name of the op, if the user has one.
+            translator: Makes the assets' specs, if the user has one.
+        """
+        source = as_source(data, name or dataset_name)
+        return cls(
+            source=source,
+            dataset_name=dataset_name,
+            pipeline_name=pipeline_name or name or join_names(source.name, dataset_name),
+            translator=translator or QdrantDltTranslator(),
+            names_source=is_source(data),
+            names_pipeline=pipeline_name is not None,
+        )
+
+    def loading(self, data: DltData) -> QdrantAssetsPlan:
+        """The plan with something else to load. Resources without a source join the plan's."""
+        source = as_source(data, self.source.name)
+        if is_source(data):
+            return replace(self, source=source, names_source=True)
+        if self.names_source:
+            source.schema = self.source.schema.clone()
+        return replace(self, source=source)
 
     def specs(self) -> dict[str, AssetSpec]:
         """The specs by the name of their resource.
@@ -110,97 +144,11 @@ class QdrantAssetsPlan:
         )
 
 
-@dataclass(frozen=True)
-class _Definition:
-    """What a definition of assets or of checks was made for.
+def is_source(data: DltData) -> bool:
+    """Whether it is a dlt source, not resources that belong to none."""
+    from dlt.extract import DltSource
 
-    Args:
-        plan: What its assets load.
-        keys: The keys of the assets when it was made, by the name of their resource.
-        outputs: The same keys by the name of the output of the asset, or of a check of it.
-    """
-
-    plan: QdrantAssetsPlan
-    keys: Mapping[str, AssetKey]
-    outputs: Mapping[str, AssetKey]
-
-
-# The op's function carries it: Dagster hands the function on to each copy of a definition, and
-# outputs keep their names. Metadata is no place for live objects: the UI shows it.
-_DEFINITION = "qdrant_definition"
-
-
-def own_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for one definition: it may be the body of others too."""
-    if not isinstance(function, FunctionType):
-        return partial(function)
-    own = FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    own.__kwdefaults__ = function.__kwdefaults__
-    return update_wrapper(own, function)
-
-
-def keep_plan(
-    definition: AssetsDefinition, plan: QdrantAssetsPlan, keys: Mapping[str, AssetKey]
-) -> None:
-    """Remember what the assets of a definition load, or what its checks check.
-
-    Args:
-        definition: The definition, over a function that no other has.
-        plan: What the assets load.
-        keys: The keys of the assets by the name of their resource.
-    """
-    outputs = _asset_keys(definition)
-    vars(_function(definition))[_DEFINITION] = _Definition(plan, keys, outputs)
-
-
-def plan_of(definition: AssetsDefinition) -> QdrantAssetsPlan | None:
-    """The plan of a definition of ours, also of a copy of it; None for any other."""
-    kept = _kept(definition)
-    return kept.plan if kept else None
-
-
-def keys_of(definition: AssetsDefinition, plan: QdrantAssetsPlan) -> dict[str, AssetKey]:
-    """The keys of a definition's assets by the name of their resource.
-
-    Args:
-        definition: The definition as it is now. A copy may have other keys than it was made with.
-        plan: What is loaded, perhaps not what the definition was made with.
-    """
-    kept = _kept(definition)
-    if kept is None:
-        return plan.keys()
-    now = {
-        kept.outputs[output]: key
-        for output, key in _asset_keys(definition).items()
-        if output in kept.outputs
-    }
-    keys = {name: kept.keys.get(name, key) for name, key in plan.keys().items()}
-    return {name: now.get(key, key) for name, key in keys.items()}
-
-
-def _kept(definition: AssetsDefinition) -> _Definition | None:
-    if not definition.is_executable or not isinstance(definition.node_def, OpDefinition):
-        return None
-    return getattr(_function(definition), _DEFINITION, None)
-
-
-def _function(definition: AssetsDefinition) -> Any:
-    compute: Any = definition.op.compute_fn
-    return getattr(compute, "decorated_fn", compute)
-
-
-def _asset_keys(definition: AssetsDefinition) -> dict[str, AssetKey]:
-    """The asset of each output, which is the asset itself or a check of it."""
-    return {
-        output: key.asset_key if isinstance(key, AssetCheckKey) else key
-        for output, key in definition.entity_keys_by_output_name.items()
-    }
+    return isinstance(data, DltSource)
 
 
 def as_source(data: DltData, name: str | None) -> DltSource:
@@ -225,16 +173,22 @@ def as_source(data: DltData, name: str | None) -> DltSource:
         )
     if not resources:
         raise TypeError("`dlt_source` is an empty list; it must hold at least one dlt resource.")
-    return dlt.source(lambda: list(resources), name=_source_name(name or resources[0].name))()
+    return dlt.source(lambda: list(resources), name=source_name_of(name or resources[0].name))()
 
 
 def default_op_name(source: DltSource, dataset_name: str | None) -> str:
     """A name that differs where the resources or the datasets of definitions do."""
     selected = list(source.selected_resources)
     is_whole = 1 < len(selected) == len(source.resources)
-    has_own_name = not dataset_name or source.name != _source_name(dataset_name)
+    has_own_name = not dataset_name or source.name != source_name_of(dataset_name)
     names = [source.name] if is_whole and has_own_name else selected
     return join_names(*names, dataset_name)
+
+
+def disposition_of(write_disposition: Any) -> Any:
+    """The write disposition, also where it comes with further settings."""
+    has_settings = isinstance(write_disposition, Mapping)
+    return write_disposition.get("disposition") if has_settings else write_disposition
 
 
 def join_names(*names: str | None) -> str:
@@ -247,7 +201,7 @@ def join_names(*names: str | None) -> str:
     return _cut(re.sub(r"[^A-Za-z0-9_]", "_", "_".join(name for name in names if name)), _LONGEST)
 
 
-def _source_name(name: str) -> str:
+def source_name_of(name: str) -> str:
     """A name that dlt takes for a source: one that Python could have for a function."""
     joined = join_names(name)
     return _cut(f"_{joined}" if joined[0].isdigit() else joined, _LONGEST_SOURCE)

@@ -22,11 +22,12 @@ from dagster_qdrant.destination.tables.row_check import check_rows
 from dagster_qdrant.pages.metadata import materialization_metadata
 from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
 from dagster_qdrant.runs.data_version import FormerVersion, data_version
+from dagster_qdrant.runs.definitions import keys_of, plan_of
 from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part, tables_of
 from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.interruption import interruption_heeded
 from dagster_qdrant.runs.last_load import points_of_load
-from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, keys_of, plan_of
+from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, disposition_of, is_source
 from dagster_qdrant.runs.run_log import Context, logs_shown
 from dagster_qdrant.translator import QdrantDltTranslator
 
@@ -135,7 +136,7 @@ def _refuse_replace_of_many(
     replaced = [
         resource.name
         for resource in plan.source.selected_resources.values()
-        if _disposition(asked or resource.write_disposition) == "replace"
+        if disposition_of(asked or resource.write_disposition) == "replace"
     ]
     if replaced:
         raise DagsterInvariantViolationError(
@@ -145,11 +146,6 @@ def _refuse_replace_of_many(
             "(`dlt_source=lambda key: ...`), or the assets "
             "`backfill_policy=BackfillPolicy.multi_run()`."
         )
-
-
-def _disposition(write_disposition: Any) -> Any:
-    is_config = isinstance(write_disposition, Mapping)
-    return write_disposition.get("disposition") if is_config else write_disposition
 
 
 def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Part:
@@ -226,23 +222,27 @@ def _plan(
     translator: DagsterDltTranslator | None,
 ) -> QdrantAssetsPlan:
     plan = plan_of(context.assets_def) if isinstance(context, AssetExecutionContext) else None
-    source = None if dlt_source is None else as_source(dlt_source, dataset_name)
     if plan is None:
-        if source is None:
+        if dlt_source is None:
             raise DagsterInvariantViolationError(
                 "`run` does not know what to load: this is no asset made by @qdrant_assets. Give "
                 "it a `dlt_source` (and a `dataset_name`)."
             )
+        source = as_source(dlt_source, dataset_name)
         return QdrantAssetsPlan(
             source=source,
             dataset_name=dataset_name,
             pipeline_name=pipeline_name or source.name,
             translator=translator or QdrantDltTranslator(),
+            names_source=is_source(dlt_source),
+            names_pipeline=pipeline_name is not None,
         )
+    if dlt_source is not None:
+        plan = plan.loading(dlt_source)
     return replace(
         plan,
-        source=source or plan.source,
         dataset_name=dataset_name or plan.dataset_name,
         pipeline_name=pipeline_name or plan.pipeline_name,
         translator=translator or plan.translator,
+        names_pipeline=plan.names_pipeline or pipeline_name is not None,
     )

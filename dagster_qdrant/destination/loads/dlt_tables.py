@@ -101,6 +101,15 @@ class DltTables:
                     return StateInfo.from_normalized_mapping(payload, self._schema.naming)
         return None
 
+    def pipeline_names(self) -> set[str]:
+        """The pipelines that have a state in the dataset, of loads that completed or not."""
+        field_name = self._field("pipeline_name")
+        names: set[str] = set()
+        with suppress(QdrantNotFoundError):  # nothing was loaded yet
+            for page in self._collections.pages(self._states, page=1000, payload=[field_name]):
+                names |= {(record.payload or {})[field_name] for record in page}
+        return names
+
     def merge_state(self, pipeline_name: str, load_id: str, base: Mapping[str, Any]) -> None:
         """Bring the state of a load together with what others have stored since it began.
 
