@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import EMBED_HINT, TABLE_HINT, TableHint
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource
 
 
 def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResource:
-    """Mark the columns of some data whose text is embedded. The same call as dlt's adapter.
+    """Say which columns of some data are embedded. The same call as dlt's adapter.
+
+    A further call for a resource replaces the one before. What is said counts for the loads of
+    this resource, as it is: a resource that is not wrapped any more is not embedded any more.
 
     Args:
         data: A dlt resource (wrapped in place), a source with one resource, or plain data such as
             a list of dicts.
-        embed: One column or several. The texts of several columns are joined by line breaks;
-            numbers, dates and booleans count as their text, NULLs are left out. A row without any
-            text is loaded without a vector.
+        embed: One column or several. The texts of several columns are joined by line breaks, in
+            this order; numbers, dates and booleans count as their text, NULLs are left out. A row
+            without any text is loaded without a vector.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
@@ -44,6 +47,18 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
         if not isinstance(column, str) or not column.strip():
             raise ValueError(f"`embed` must name columns; {column!r} is no column's name.")
     resource = get_resource_for_adapter(data)
-    hints: Any = {name: {"name": name, EMBED_HINT: True} for name in columns}
-    resource.apply_hints(columns=hints)
+    hint = TableHint(embed=tuple(columns))
+    resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
+    resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
+    _forget_dlts_adapter(resource)
     return check_rows(resource)
+
+
+def _forget_dlts_adapter(resource: DltResource) -> None:
+    """Take out the marks that dlt's adapter set before, and columns that it named only for them."""
+    columns: Any = resource.columns
+    if not isinstance(columns, dict):
+        return
+    for name, column in list(columns.items()):
+        if column.pop(EMBED_HINT, None) and not column.keys() - {"name"}:
+            del columns[name]

@@ -14,7 +14,7 @@ from dagster import AssetKey, AssetSpec
 from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
 from dlt.common.schema.utils import get_columns_names_with_prop
 
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import embedded_columns
 
 if TYPE_CHECKING:
     from dlt.common.destination import Destination
@@ -110,14 +110,6 @@ class QdrantDltTranslator(DagsterDltTranslator):
 def _key_part(name: str) -> str:
     """A name as a part of an asset key: without characters that Dagster refuses in an output's."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-
-
-def embedded_columns(resource: DltResource) -> list[str]:
-    """The columns of a resource that an adapter marked to be embedded."""
-    columns: Any = resource.columns
-    if not isinstance(columns, dict):
-        return []
-    return [name for name, column in columns.items() if column.get(EMBED_HINT)]
 
 
 def _hints(resource: DltResource) -> dict[str, str]:

@@ -2,18 +2,33 @@
 
 import dlt
 import pytest
+from dlt.extract import DltResource
+from dlt.extract.exceptions import ResourceExtractionError
+from pydantic import BaseModel
 
 from dagster_qdrant import QdrantTerminalError, qdrant_adapter
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import TABLE_HINT, embedded_columns
 
 
-def embedded(resource) -> list[str]:
-    return [name for name, column in resource.columns.items() if column.get(EMBED_HINT)]
+def test_one_column_or_several_are_named_in_one_hint():
+    for embed, columns in (("a", ["a"]), (["b", "a"], ["b", "a"])):
+        resource = qdrant_adapter([{"a": "x"}], embed=embed)
+        assert embedded_columns(resource) == columns
+        assert resource.compute_table_schema()[TABLE_HINT] == {"embed": columns}
 
 
-def test_one_column_or_several_are_marked():
-    assert embedded(qdrant_adapter([{"a": "x"}], embed="a")) == ["a"]
-    assert embedded(qdrant_adapter([{"a": "x"}], embed=["a", "b"])) == ["a", "b"]
+def test_a_resource_without_any_hint_takes_it():
+    resource = qdrant_adapter(dlt.resource(DltResource.from_data([1], name="r")), embed="a")
+    assert embedded_columns(resource) == ["a"]
+
+
+def test_the_models_of_columns_go_on_to_be_checked():
+    class Film(BaseModel):
+        title: str
+
+    resource = qdrant_adapter(dlt.resource([{"title": 1}], name="r", columns=Film), embed="title")
+    with pytest.raises(ResourceExtractionError, match="title"):
+        list(resource)
 
 
 def test_a_resource_is_wrapped_in_place():
@@ -24,8 +39,8 @@ def test_a_resource_is_wrapped_in_place():
 
     source = shop()
     qdrant_adapter(source.products, embed="description")
-    assert embedded(source.products) == ["description"]
-    assert embedded(source.reviews) == []
+    assert embedded_columns(source.products) == ["description"]
+    assert embedded_columns(source.reviews) == []
 
 
 def test_a_source_with_one_resource_will_do():

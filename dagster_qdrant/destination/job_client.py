@@ -29,9 +29,14 @@ from dlt.common.storages.load_package import (
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.generations import Generations
-from dagster_qdrant.destination.generations.load_targets import LoadTargets, load_targets
+from dagster_qdrant.destination.generations.load_targets import (
+    LoadTargets,
+    load_targets,
+    settled_columns,
+)
 from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
 from dagster_qdrant.destination.loads.load_package import emptied_tables
@@ -46,7 +51,7 @@ from dagster_qdrant.destination.refusals import (
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.embedding.embedder import preload_embedder
-from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.collections import Collections, about
 from dagster_qdrant.qdrant.connection import Connection, connect
 
 logger = logging.getLogger(__name__)
@@ -109,7 +114,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         return DltTables(self.collections, self.schema)
 
     def plan(self, table_name: str) -> TablePlan:
-        """How the rows of a table become points."""
+        """How the rows of a table become points; while nothing is loaded, how they became it."""
         return self._plan(self.prepare_load_table(table_name))
 
     def load(self, load_id: str) -> Load:
@@ -119,8 +124,21 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
-        target = load_targets().get(collection)
-        return TablePlan.of(table, self.schema, collection, target, self.config.partition)
+        settled = settled_columns()
+        embed = self._embedded_in(collection) if settled is None else settled.get(collection)
+        return TablePlan.of(
+            table,
+            self.schema,
+            collection,
+            load_targets().get(collection),
+            self.config.partition,
+            embed=embed,
+        )
+
+    def _embedded_in(self, collection: str) -> list[str] | None:
+        """The columns that a collection was embedded with: no hint tells it after the load."""
+        info = self.collections.describe(collection) if self._connection else None
+        return list(about(info).get("embed", ())) if info else None
 
     def _plans_before(self) -> dict[str, TablePlan]:
         """How tables were loaded last, as far as this schema knows."""
@@ -144,13 +162,15 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Empty the tables that dlt's refresh modes ask to be emptied.
 
         Collections are created with the schema. A replaced table is not emptied here: its former
-        rows stay until the new ones are in.
+        rows stay until the new ones are in. So do those of a table that gets another collection.
         """
         from qdrant_client import models
 
+        targets = load_targets()
         for table_name in truncate_tables or ():
             if not self.collections.is_foreign(table_name):
-                self.collections.delete_where(self.collections.name(table_name), models.Filter())
+                collection = self.collections.name(table_name)
+                self.collections.delete_where(targets.get(collection, collection), models.Filter())
 
     def should_truncate_table_before_load(self, table_name: str) -> bool:
         """Never: see `initialize_storage`."""
@@ -189,6 +209,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         Raises:
             QdrantTerminalError: With the table, the column or the option concerned.
         """
+        forget_hints()
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
         for table_name in (self.schema.version_table_name, self.schema.loads_table_name):
@@ -238,7 +259,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             self.load(load_id).prepare(tables)
         # Also a former version, if it holds again: the newest one says how rows were loaded last.
         newest = self.dlt_tables.newest_schema(self.schema.name)
-        if newest is None or newest.version_hash != self.schema.stored_version_hash:
+        if newest is None or newest.version_hash != self.dlt_tables.kept_version_hash:
             self.dlt_tables.store_schema()
         return update
 
@@ -297,7 +318,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def get_stored_state(self, pipeline_name: str) -> StateInfo | None:
         """The latest state of a pipeline whose load completed.
 
+        dlt asks for it before it extracts, so that what a load left that did not begin goes now.
+
         Raises:
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
+        forget_hints()
         return self.dlt_tables.newest_state(pipeline_name)

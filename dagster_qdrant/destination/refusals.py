@@ -11,8 +11,8 @@ from dlt.common.schema.utils import (
     is_complete_column,
 )
 
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
-from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan, variants_of
+from dagster_qdrant.destination.tables.hints import marked_columns
+from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
@@ -146,9 +146,9 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
         QdrantTerminalError: For columns that no row has, and for bytes and nested data.
     """
     columns: Mapping[str, Any] = table["columns"]
-    for name in get_columns_names_with_prop(table, EMBED_HINT, include_incomplete=True):
-        column = columns[name]
-        if not is_complete_column(column):
+    # A column that no row has is not in what dlt prepared, of which the plan was made.
+    for name in marked_columns(table) if plan.in_any_order else plan.embed:
+        if not is_complete_column(columns.get(name, {})):
             known = ", ".join(
                 f"`{key}`"
                 for key, other in columns.items()
@@ -160,7 +160,7 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
                 f'declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field that holds '
                 "a list becomes a table of its own.)"
             )
-        kinds = {columns[each]["data_type"] for each in (name, *variants_of(name, columns))}
+        kinds = {columns[each]["data_type"] for each in (name, *plan.variants.get(name, ()))}
         if unfit := sorted(kinds & _NOT_TEXT.keys()):
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to embed `{name}`, which holds "

@@ -91,8 +91,8 @@ class Collections:
     ) -> None:
         """See that a collection is there, with what our own queries need.
 
-        Another run may create it at the same moment, and another program may have made it without
-        our indexes.
+        Another run may create it at the same moment. Another program, say dlt's own destination,
+        may have made it, without our indexes and our metadata.
 
         Args:
             collection: The collection.
@@ -109,6 +109,8 @@ class Collections:
         if info is None:
             with suppress(QdrantConflictError):  # another run was faster, with the same request
                 self._create(collection, about, vectors, former)
+        elif METADATA_KEY not in (info.config.metadata or {}):
+            self.set_about(collection, about)
         if not self.connection.is_local:  # local mode scans, and warns of indexes
             schemas: dict[str, Any] = {
                 name: models.PayloadSchemaType(kind) for name, kind in indexes.items()
@@ -153,6 +155,16 @@ class Collections:
         )
         if former and (later := later_settings_of(former)):
             self.connection.request(client.update_collection, collection, collection_params=later)
+
+    def set_about(self, collection: str, about: Mapping[str, Any]) -> None:
+        """Change what a collection's metadata says of it."""
+        aliases = self.connection.request(self.connection.client.get_aliases).aliases
+        names = {alias.alias_name: alias.collection_name for alias in aliases}
+        self.connection.request(
+            self.connection.client.update_collection,
+            names.get(collection, collection),
+            metadata={METADATA_KEY: dict(about)},
+        )
 
     def is_foreign(self, table_name: str) -> bool:
         """Whether a table of a like name in another dataset has a table's collection."""

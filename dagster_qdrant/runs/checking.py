@@ -18,6 +18,7 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
+from dagster_qdrant.destination.tables.hints import embedded_columns
 from dagster_qdrant.destination.tables.resource_tables import (
     ResourceTables,
     has_rows,
@@ -35,7 +36,6 @@ from dagster_qdrant.runs.vector_checks import (
     unfit_vectors,
     vectors_valid,
 )
-from dagster_qdrant.translator import embedded_columns
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource

@@ -23,6 +23,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.state_merge import base_states
+from dagster_qdrant.destination.tables.hints import embedded_columns
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
@@ -35,7 +36,6 @@ from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.rows_given import RowsGiven
 from dagster_qdrant.runs.source_state import SourceState
 from dagster_qdrant.stopping import last_words, refuse_if_stopping
-from dagster_qdrant.translator import embedded_columns
 
 if TYPE_CHECKING:
     from dlt import Pipeline

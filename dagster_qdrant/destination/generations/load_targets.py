@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import commit_load_package_state, destination_state
+from dlt.common.typing import DictStrAny
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.generations import Generations
@@ -15,25 +16,40 @@ from dagster_qdrant.destination.generations.rebuild import embed_again, is_outda
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
-from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.collections import Collections, about
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
 # Under this key the state of a load package says which collections the load builds.
 _TARGETS = "qdrant_targets"
+# Here which columns are embedded of those whose hints alone do not tell it.
+_COLUMNS = "qdrant_embedded_columns"
 # And here how many rows of each load those had that are embedded again.
 _REBUILT = "qdrant_rebuilt"
 
 
 def load_targets() -> dict[str, str]:
     """The collections that the load under way builds, by the names that they are going to have."""
-    try:
-        state = destination_state()
-    except CurrentLoadPackageStateNotAvailable:  # nothing is loaded at the moment
-        return {}
-    targets: dict[str, str] = state.get(_TARGETS, {})
+    targets: dict[str, str] = (_state_of_load() or {}).get(_TARGETS, {})
     return targets
+
+
+def settled_columns() -> dict[str, list[str]] | None:
+    """The columns to embed by collection, where `LoadTargets.choose` had to settle them.
+
+    Returns:
+        None if nothing is loaded at the moment.
+    """
+    state = _state_of_load()
+    return None if state is None else state.get(_COLUMNS, {})
+
+
+def _state_of_load() -> DictStrAny | None:
+    try:
+        return destination_state()
+    except CurrentLoadPackageStateNotAvailable:  # nothing is loaded at the moment
+        return None
 
 
 class LoadTargets:
@@ -42,11 +58,18 @@ class LoadTargets:
     Args:
         collections: The dataset's collections.
         config: The destination's options.
+        brings_rows: Whether the load has rows of a table, or of the one that it is nested in.
     """
 
-    def __init__(self, collections: Collections, config: QdrantDestinationConfiguration) -> None:
+    def __init__(
+        self,
+        collections: Collections,
+        config: QdrantDestinationConfiguration,
+        brings_rows: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._collections = collections
         self._config = config
+        self._brings_rows = brings_rows
         self._generations = Generations(collections)
 
     def is_made_anew(self, plan: TablePlan) -> bool:
@@ -58,7 +81,20 @@ class LoadTargets:
         info = self._collections.describe(plan.collection)
         if info is None and self._generations.is_to_be_recovered(plan.collection):
             return True
-        return self._is_rebuilt(plan, info)
+        return self._is_rebuilt(self._settled(plan, info), info)
+
+    def _settled(self, plan: TablePlan, info: models.CollectionInfo | None) -> TablePlan:
+        """The plan with the columns to embed, where the hints alone do not tell them.
+
+        dlt takes no hints of a table that gets no row, so nothing was said of it: it stays as it
+        is. And dlt's adapter knows no order, so the one there is will do.
+        """
+        there = tuple(about(info).get("embed", ())) if info else ()
+        if there and plan.embed:
+            stays = plan.in_any_order and set(plan.embed) == set(there)
+        else:
+            stays = bool(there) and not self._brings_rows(plan.table_name)
+        return replace(plan, embed=there) if stays else plan
 
     def _is_rebuilt(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
         if plan.write_disposition == "replace" and self._config.swaps:
@@ -75,18 +111,24 @@ class LoadTargets:
             The plans of those that do, with the collection as their target.
         """
         rebuilt: list[TablePlan] = []
+        columns: dict[str, list[str]] = {}
         for plan in plans:
             info = self._collections.describe(plan.collection)
             if info is None and self._generations.recover(plan.collection):
                 info = self._collections.describe(plan.collection)
-            if self._is_rebuilt(plan, info):
-                rebuilt.append(replace(plan, target=self._generations.next(plan.collection)))
+            settled = self._settled(plan, info)
+            if settled.embed != plan.embed:
+                columns[plan.collection] = list(settled.embed)
+            if self._is_rebuilt(settled, info):
+                rebuilt.append(replace(settled, target=self._generations.next(plan.collection)))
         for plan in rebuilt:  # what an attempt left that was made for yet another model goes
             begun = self._collections.describe(plan.target)
             if begun is not None and is_outdated(plan, begun, self._config.embedding):
                 self._collections.drop(plan.target)
-        if rebuilt:
-            destination_state()[_TARGETS] = {plan.collection: plan.target for plan in rebuilt}
+        targets = {plan.collection: plan.target for plan in rebuilt}
+        state = destination_state()
+        if (targets, columns) != (state.get(_TARGETS, {}), state.get(_COLUMNS, {})):
+            state |= {_TARGETS: targets, _COLUMNS: columns, _REBUILT: {}}
             commit_load_package_state()
         return rebuilt
 
@@ -100,11 +142,18 @@ class LoadTargets:
             ensure_collection(self._collections, plan, self._config.embedding)
             refuse_rows_without_partition(plan, self._collections)
 
-    def build(self, rebuilt: Iterable[TablePlan], load_id: str) -> None:
-        """Fill collections that are there already with the rows of those whose place they take."""
+    def build(self, rebuilt: Iterable[TablePlan], load_id: str, emptied: Set[str]) -> None:
+        """Fill collections that are there already with the rows of those whose place they take.
+
+        Args:
+            rebuilt: Their plans.
+            load_id: The load.
+            emptied: The tables whose former rows dlt was told to drop.
+        """
         for plan in rebuilt:
             # A replace brings all rows that there shall be, unless it is one of a partition.
-            if plan.write_disposition != "replace" or plan.partition is not None:
+            brings_all = plan.write_disposition == "replace" and plan.partition is None
+            if not brings_all and plan.table_name not in emptied:
                 rows_by_load = embed_again(self._collections, plan, self._config, load_id)
                 destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
                 commit_load_package_state()

@@ -31,12 +31,12 @@ _SAMPLE = 32
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     """Whether a collection holds vectors of another model, or of other columns, than it shall."""
+    made = about(info)
     if not plan.embed:
-        return False
+        return bool(made.get("embed"))
     params = vector_params(info).get(embedding.vector_name)
     if params is None or params.size != vector_size(embedding):
         return True
-    made = about(info)
     return bool(made) and (made.get("model"), made.get("embed")) != (
         embedding.model,
         list(plan.embed),
@@ -126,6 +126,17 @@ def _announce(
     """Say what is going to be done and, from a sample, how long it takes."""
     before = collections.describe(plan.collection)
     made = about(before) if before else {}
+    if not plan.embed:
+        logger.warning(
+            "Collection `%s` was embedded with %s of %s, and nobody asks for that any more. Its %d "
+            "points are written without vectors. (To keep them, wrap the resource with "
+            "`qdrant_adapter(resource, embed=[...])`, each time that it is loaded.)",
+            plan.collection,
+            made.get("model", "a model"),
+            _columns(made.get("embed")),
+            total,
+        )
+        return
     sample = next(_windows(collections, plan, config.model), [])[:_SAMPLE]
     texts = [row.text for row in sample if row.text]
     try:

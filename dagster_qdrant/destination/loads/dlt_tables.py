@@ -7,15 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 from dlt.common.destination.client import StateInfo, StorageSchemaInfo
 from dlt.common.json import json
 from dlt.common.schema import Schema
-from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
+from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID, TStoredSchema
 
 from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.state_merge import merge_states
+from dagster_qdrant.destination.tables.hints import without_hints
 from dagster_qdrant.destination.tables.point_ids import content_point_id
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections, matches
@@ -194,25 +196,36 @@ class DltTables:
             ):
                 for record in records:
                     payload = dict(record.payload or {})
-                    yield StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
+                    yield _without_hints(
+                        StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
+                    )
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""
         schemas = self._schemas(None, page=100)
         return {name for stored in schemas for name in json.loads(stored.schema)["tables"]}
 
+    @property
+    def kept_version_hash(self) -> str:
+        """The hash of the schema as it is stored."""
+        return self._kept["version_hash"]
+
+    @cached_property
+    def _kept(self) -> TStoredSchema:
+        return without_hints(self._schema.to_dict())
+
     def store_schema(self) -> None:
         """Write the schema, once however often it is written."""
-        schema = self._schema
+        schema, kept = self._schema, self._kept
         row = StorageSchemaInfo(
-            version_hash=schema.stored_version_hash,
+            version_hash=kept["version_hash"],
             schema_name=schema.name,
-            version=schema.version,
+            version=kept["version"],
             engine_version=schema.ENGINE_VERSION,
             inserted_at=_now(),  # type: ignore[arg-type]  # as JSON holds it
-            schema=json.dumps(schema.to_dict()),
+            schema=json.dumps(kept),
         ).to_normalized_mapping(schema.naming)
-        self._write(self._versions, [schema.name, schema.stored_version_hash], row)
+        self._write(self._versions, [schema.name, kept["version_hash"]], row)
 
     def delete_schema(self) -> None:
         """Forget all stored versions of the schema."""
@@ -293,7 +306,7 @@ class DltTables:
             field("schema_name"): self._schema.name,
             field("status"): int(status),
             field("inserted_at"): _now(),
-            field("schema_version_hash"): self._schema.version_hash,
+            field("schema_version_hash"): self.kept_version_hash,
         }
         self._write(self._loads, self._load_key(load_id), row | more)
 
@@ -312,6 +325,13 @@ class DltTables:
         )
         connection = self._collections.connection
         connection.request(connection.client.upsert, collection, points=[point], wait=True)
+
+
+def _without_hints(info: StorageSchemaInfo) -> StorageSchemaInfo:
+    """A stored schema without the hints that former versions, and dlt's destination, store."""
+    stored = json.loads(info.schema)
+    kept = without_hints(stored)
+    return info if kept is stored else info._replace(schema=json.dumps(kept))
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
+from dlt.common.schema.utils import get_root_table
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.load_targets import LoadTargets
@@ -25,6 +26,7 @@ from dagster_qdrant.destination.loads.load_leases import (
 from dagster_qdrant.destination.loads.load_package import (
     emptied_tables,
     failed_tables,
+    has_rows,
     loaded_tables,
 )
 from dagster_qdrant.destination.loads.state_merge import base_states
@@ -65,7 +67,7 @@ class Load:
         self._plan_of = plan_of
         self._pipeline_name = config.pipeline_name or schema.name
         self._dlt_tables = DltTables(collections, schema)
-        self._targets = LoadTargets(collections, config)
+        self._targets = LoadTargets(collections, config, self._brings_rows)
 
     @property
     def lease(self) -> LoadLease:
@@ -98,6 +100,13 @@ class Load:
         chains = [table_chain(name, self._schema, self._plan_of, loaded) for name in sorted(loaded)]
         return {chain[0].table_name: chain for chain in chains}
 
+    def _brings_rows(self, table_name: str) -> bool:
+        """Whether the load brings rows of a table, or of the one that it is nested in."""
+        return has_rows(self._load_id, self._root_of(table_name))
+
+    def _root_of(self, table_name: str) -> str:
+        return str(get_root_table(self._schema.tables, table_name)["name"])
+
     def prepare(self, tables: set[str]) -> None:
         """Make the collections that the load writes to, and fill those that are made anew.
 
@@ -113,7 +122,7 @@ class Load:
             there = {name for name in others if self._collections.exists(plans[name].collection)}
             rebuilt = {plan.table_name for plan in chosen}
             self._targets.ensure(self._plan_of(name) for name in sorted(tables | there | rebuilt))
-            self._targets.build(chosen, self._load_id)
+            self._targets.build(chosen, self._load_id, emptied_tables())
 
     def complete(self) -> None:
         """Remove what the load outdates, then write down that it is complete.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlt.common.configuration.container import Container
+from dlt.common.storages import FileStorage
 from dlt.common.storages.load_package import (
     LoadPackageStateInjectableContext,
     ParsedLoadJobFileName,
@@ -16,6 +17,19 @@ from dlt.common.storages.load_package import (
 def loaded_tables(load_id: str) -> set[str]:
     """The tables that a load has files of."""
     return {job.table_name for jobs in _jobs(load_id).values() for job in jobs}
+
+
+def has_rows(load_id: str, table_name: str) -> bool:
+    """Whether a load brings any row of a table. A table that is emptied has a file without rows."""
+    packages = Container()[LoadPackageStateInjectableContext].storage
+    for state, jobs in _jobs(load_id).items():
+        for job in jobs:
+            if job.table_name == table_name:
+                path = packages.get_job_file_path(load_id, state, job.file_name())
+                with FileStorage.open_zipsafe_ro(packages.storage.make_full_path(path)) as lines:
+                    if any(line.strip() for line in lines):
+                        return True
+    return False
 
 
 def failed_tables(load_id: str) -> set[str]:

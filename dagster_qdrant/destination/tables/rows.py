@@ -51,7 +51,7 @@ class Row:
             if name not in plan.links and name not in OWN_FIELDS
         }
         identity = content if identity is None else identity
-        text = embedding_text(payload, plan.embed, plan.embed_variants)
+        text = embedding_text(payload, plan.embed, plan.variants)
         return cls(
             payload=payload,
             identity=identity,
@@ -75,12 +75,14 @@ def embedding_text(
     Args:
         payload: The row.
         columns: The columns whose text counts.
-        variants: For each of them the columns in which values of other types are.
+        variants: By column, the columns in which its values of other types are.
 
     Returns:
         The texts of the columns joined by line breaks, without NULLs and blanks.
     """
-    values = (payload.get(name) for column in columns for name in (column, *variants[column]))
+    values = (
+        payload.get(name) for column in columns for name in (column, *variants.get(column, ()))
+    )
     texts = [str(value) for value in values if value is not None]
     return "\n".join(text for text in texts if text.strip()) or None
 

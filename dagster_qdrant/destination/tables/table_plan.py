@@ -21,7 +21,7 @@ from dlt.common.schema.utils import (
     is_nested_table,
 )
 
-from dagster_qdrant.destination.tables.hints import EMBED_HINT
+from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
 from dagster_qdrant.qdrant.collections import IndexType
 
@@ -57,8 +57,9 @@ class TablePlan:
         nested: Whether the rows come from lists in another table's rows.
         key: The columns that identify a row, empty if its content does.
         key_types: dlt's data types of these columns.
-        embed: The columns whose text is embedded.
-        embed_variants: For each of them the columns in which dlt puts its values of other types.
+        embed: The columns whose text is embedded, in the order of the text.
+        in_any_order: Whether nobody said in which order.
+        variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
             "desc" (the highest). None: the last row.
@@ -82,7 +83,8 @@ class TablePlan:
     key: tuple[str, ...]
     key_types: tuple[str | None, ...]
     embed: tuple[str, ...]
-    embed_variants: Mapping[str, tuple[str, ...]]
+    in_any_order: bool
+    variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
     row_id: str
@@ -195,8 +197,19 @@ class TablePlan:
         collection: str,
         target: str | None = None,
         partition: str | None = None,
+        *,
+        embed: Iterable[str] | None = None,
     ) -> TablePlan:
-        """Read the plan off a table that dlt prepared for loading."""
+        """Read the plan off a table that dlt prepared for loading.
+
+        Args:
+            table: The table.
+            schema: Its schema.
+            collection: See `TablePlan`.
+            target: See `TablePlan`.
+            partition: See `TablePlan`.
+            embed: The columns that are embedded. Default: those that the hints name.
+        """
         columns: Mapping[str, Any] = table["columns"]
         disposition = _write_disposition(table, schema)
         row_id = schema.naming.normalize_identifier(C_DLT_ID)
@@ -212,7 +225,9 @@ class TablePlan:
         else:
             key = primary_key
         is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
-        embed = tuple(get_columns_names_with_prop(table, EMBED_HINT))
+        hint = TableHint.of(table, schema.naming)
+        if embed is None:
+            embed = hint.embed if hint else marked_columns(table)
         # In an order that does not depend on which column came first in the rows.
         key = sorted(key)
         links = {
@@ -229,8 +244,9 @@ class TablePlan:
             nested=nested,
             key=tuple(key),
             key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
-            embed=embed,
-            embed_variants={name: variants_of(name, columns) for name in embed},
+            embed=tuple(embed),
+            in_any_order=hint is None,
+            variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")
                 if disposition == "merge"
@@ -279,10 +295,11 @@ def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, IndexType]:
     return by_table.get(table_name, {field(C_DLT_LOAD_ID): "keyword"})
 
 
-def variants_of(name: str, columns: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns beside a column in which dlt puts values that are not of the column's type."""
-    return tuple(
-        other
-        for other, column in columns.items()
-        if column.get("variant") and other.startswith(f"{name}__v_")
-    )
+def _variants(columns: Mapping[str, Any], separator: str) -> dict[str, tuple[str, ...]]:
+    """By column, the columns beside it in which dlt puts values that are not of its type."""
+    found: dict[str, tuple[str, ...]] = {}
+    for other, column in columns.items():
+        name, mark, _ = other.rpartition(f"{separator}v_")
+        if column.get("variant") and mark:
+            found[name] = (*found.get(name, ()), other)
+    return found

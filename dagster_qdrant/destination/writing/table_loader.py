@@ -158,6 +158,7 @@ class TableLoader:
                 continue
             same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
             row.payload[ROW_HASH] = row.row_hash
+            row.payload.pop(EMBEDDING_HASH, None)  # in a row of a collection that is made anew
             if row.embedding_hash:
                 row.payload[EMBEDDING_HASH] = row.embedding_hash
             if row.point_id not in existing or not same_vector:
