@@ -65,7 +65,8 @@ def run_load(
             yield from results_apart
             if not selected_assets:
                 return
-    parts = _parts(context, dlt_source, plan, extract_options)
+    with interruption_heeded(), as_failure():
+        parts = _parts(context, dlt_source, plan, extract_options)
     loaded = Loaded()
     former: dict[str, FormerVersion | None] = {}
     results: list[Result] = []
