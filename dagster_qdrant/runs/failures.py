@@ -68,7 +68,7 @@ def _reason(error: BaseException) -> tuple[BaseException, str | None]:
         if inner is None or type(inner).__module__ == "concurrent.futures.process":
             break
         reason = inner
-    cause = reason
+    cause: BaseException | None = reason
     while cause is not None:  # an error of ours says more than what was made of it
         if isinstance(cause, QdrantError):
             return cause, None
