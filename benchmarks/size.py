@@ -65,7 +65,10 @@ def _replace_the_model() -> None:
     from dagster_qdrant.embedding import embedder, local, options
 
     class Embedder:
-        def __init__(self, given: options.EmbeddingOptions) -> None:
+        vector_size = VECTOR_SIZE
+        max_tokens = None
+
+        def __init__(self, given: options.EmbeddingOptions, *, ahead: bool) -> None:
             self.options = given
 
         def start(self, texts: Sequence[str]) -> local.TextsInModel:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from dagster_qdrant.embedding.local import TextEmbedder
+from dagster_qdrant.embedding.local_files import DownloadError
 from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.embedding.prefixes import Prefixes
 from dagster_qdrant.errors import EmbeddingError
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
+# Seconds in which a model that could not be downloaded is not asked for again: fastembed tries for
+# 39 seconds each time, and each table of a load would.
+_SECONDS_WITHOUT_HUB = 600.0
+
 
 class TextsInWork(Protocol):
     """Texts that are being embedded."""
@@ -24,6 +31,10 @@ class TextsInWork(Protocol):
     @property
     def tokens(self) -> int:
         """How many tokens were embedded. What is not known before is so after `result`."""
+
+    @property
+    def cut(self) -> Mapping[int, int]:
+        """How many tokens were not, by the position of each text beyond the model's window."""
 
     def result(self) -> Vectors:
         """Wait for the vectors, in the order of the texts."""
@@ -39,6 +50,10 @@ class Embedder(Protocol):
     def vector_size(self) -> int:
         """Number of dimensions of the vectors."""
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The model's window: how many tokens of a text it takes. None if that is not known."""
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: an array of shape (len(texts), vector_size), in their order."""
 
@@ -49,15 +64,41 @@ class Embedder(Protocol):
         """Embed what somebody searches for: an array of shape (vector_size,)."""
 
 
+class _WithPrefixes:
+    """Puts before texts what their model wants to stand there."""
+
+    def __init__(self, embedder: Embedder, prefixes: Prefixes) -> None:
+        self._embedder = embedder
+        self._prefixes = prefixes
+
+    @property
+    def vector_size(self) -> int:
+        return self._embedder.vector_size
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self._embedder.max_tokens
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return self.start(texts).result()
+
+    def start(self, texts: Sequence[str]) -> TextsInWork:
+        return self._embedder.start([f"{self._prefixes.passage}{text}" for text in texts])
+
+    def embed_query(self, text: str) -> Vectors:
+        return self._embedder.embed_query(f"{self._prefixes.query}{text}")
+
+
 _embedders: dict[EmbeddingOptions, Embedder] = {}
+_without_hub: dict[EmbeddingOptions, tuple[float, DownloadError]] = {}
 _guard = threading.Lock()
 
 
 def load_embedder(options: EmbeddingOptions) -> Embedder:
-    """The embedder of this process for some options, made at the first call.
+    """The embedder for some options, whose model a process loads at the first call.
 
     Args:
-        options: The model, and where and how it is run.
+        options: The model, its prefixes, and where and how it is run.
 
     Raises:
         EmbeddingError: If the model is not known, or cannot be had.
@@ -67,16 +108,14 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
         >>> embedder.embed(["a text", "another"]).shape
         (2, 384)
     """
-    with _guard:
-        if options not in _embedders:
-            _embedders[options] = TextEmbedder(options)
-        return _embedders[options]
+    embedder = _load(options.without_prefixes, ahead=False)
+    return _WithPrefixes(embedder, options.prefixes) if any(options.prefixes) else embedder
 
 
 def preload_embedder(options: EmbeddingOptions) -> None:
     """Begin to load the embedder in the background, for a caller who has other things to do first.
 
-    A failure is not shown here; `load_embedder` meets it again.
+    A model that has to be downloaded waits for `load_embedder`, and so does any failure.
 
     Args:
         options: The model, and where and how it is run.
@@ -84,9 +123,29 @@ def preload_embedder(options: EmbeddingOptions) -> None:
 
     def load() -> None:
         with suppress(EmbeddingError):
-            load_embedder(options)
+            _load(options.without_prefixes, ahead=True)
 
-    threading.Thread(target=load, name="preload-model", daemon=True).start()
+    # No daemon: a process that ends while one is in onnxruntime or in the hub's library aborts.
+    # So a process waits for it at its end. It takes no more than it takes to open files.
+    threading.Thread(target=load, name="preload-model").start()
+
+
+def _load(options: EmbeddingOptions, *, ahead: bool) -> Embedder:
+    with _guard:
+        if options not in _embedders:
+            failed_at, failure = _without_hub.get(options, (0.0, None))
+            lately = failure and time.monotonic() - failed_at < _SECONDS_WITHOUT_HUB
+            try:
+                # What could not be downloaded may have come in another way.
+                _embedders[options] = TextEmbedder(options, ahead=ahead or bool(lately))
+            except DownloadError as error:
+                _without_hub[options] = (time.monotonic(), error)
+                raise
+            except EmbeddingError:
+                if lately:
+                    raise EmbeddingError(str(failure)) from failure
+                raise
+        return _embedders[options]
 
 
 def vector_size(options: EmbeddingOptions) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from dagster_qdrant.embedding.prefixes import Prefixes, prefixes_of_makers
 from dagster_qdrant.errors import EmbeddingError
 
 DEFAULT_MODEL = "BAAI/bge-small-en"
@@ -21,6 +23,9 @@ class EmbeddingOptions:
 
     Args:
         model: Name of a text embedding model of fastembed.
+        query_prefix: What stands before what is searched for. Default: what the model's makers ask
+            for. Empty: nothing.
+        passage_prefix: What stands before the text of a row, likewise.
         model_path: Folder with the model's files, for machines without access to a model hub.
         cache_dir: Folder to keep downloaded models in. Default: `fastembed` in the user's cache
             folder (fastembed's own default is the temporary folder).
@@ -42,6 +47,8 @@ class EmbeddingOptions:
     """
 
     model: str = DEFAULT_MODEL
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
     model_path: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
@@ -96,6 +103,27 @@ class EmbeddingOptions:
     def vector_name(self) -> str:
         """Name of the vector in a collection; the one that qdrant-client's own mixin uses."""
         return f"{VECTOR_NAME_PREFIX}{self.model.rsplit('/', 1)[-1].lower()}"
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """What stands before texts: what is set, else what the model's makers ask for."""
+        query, passage = prefixes_of_makers(self.model)
+        return Prefixes(
+            query if self.query_prefix is None else self.query_prefix,
+            passage if self.passage_prefix is None else self.passage_prefix,
+        )
+
+    @property
+    def without_prefixes(self) -> EmbeddingOptions:
+        """What a model is loaded with; which prefixes its texts get makes no difference to it."""
+        return replace(self, query_prefix=None, passage_prefix=None)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the vector of a row's text depends on, beside the text."""
+        # The model alone where there is no prefix, as it was before there were any.
+        passage = self.prefixes.passage
+        return json.dumps([self.model, passage]) if passage else self.model
 
     @property
     def required_providers(self) -> tuple[str, ...]:

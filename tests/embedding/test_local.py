@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_qdrant.embedding import embedder as seam
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -95,6 +94,19 @@ def test_static_models_are_embedded_with_like_any_other(static_model):
     assert in_model.tokens == embedder._models[0].token_count(TEXTS)
 
 
+def test_tokens_beyond_the_models_window_are_counted(embedder, static_model):
+    for each, special_tokens in (
+        (embedder, 2),
+        (TextEmbedder(EmbeddingOptions(**static_model)), 0),
+    ):
+        assert each.max_tokens == 512
+        fits = 512 - special_tokens
+        texts = ["word " * words for words in (fits, 2_000, 3, fits + 1)]
+        assert each.start(texts).cut == {1: 2_000 - fits, 3: 1}
+        assert each.start(texts[::-1]).cut == {2: 2_000 - fits, 0: 1}
+    assert embedder.start(["word " * 2_000]).tokens == 512
+
+
 def test_no_texts_give_no_vectors(embedder):
     assert embedder.embed([]).shape == (0, 384)
 
@@ -118,10 +130,6 @@ def test_no_batch_has_more_texts_than_allowed(model, monkeypatch):
     embedder.embed([f"text {n}" for n in range(18)])
     assert sum(sizes) == 18
     assert max(sizes) == 4
-
-
-def test_a_process_loads_a_model_once(model):
-    assert load_embedder(EmbeddingOptions(**model)) is load_embedder(EmbeddingOptions(**model))
 
 
 def test_a_folder_without_the_model_is_named(tmp_path, model):
@@ -172,16 +180,3 @@ def test_the_cpu_can_be_asked_for(model, embedder):
     for options in ({"cuda": False}, {"providers": ("CPUExecutionProvider",)}):
         other = TextEmbedder(EmbeddingOptions(**model, **options))
         np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-5)
-
-
-def test_a_model_can_be_loaded_ahead_and_its_failure_waits_for_who_asks(model, monkeypatch):
-    monkeypatch.setattr(seam, "_embedders", {})
-    good, bad = EmbeddingOptions(**model), EmbeddingOptions(model="no/such-model")
-    for options in (good, bad):
-        seam.preload_embedder(options)
-    for thread in seam.threading.enumerate():
-        if thread.name == "preload-model":
-            thread.join()
-    assert list(seam._embedders) == [good]
-    with pytest.raises(EmbeddingError, match="does not know"):
-        load_embedder(bad)

@@ -1,0 +1,191 @@
+"""A model's files: found, downloaded and opened, or what to do where that fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_qdrant.embedding.options import EmbeddingOptions, describe, is_static
+from dagster_qdrant.embedding.providers import providers_of, refuse_without_providers
+from dagster_qdrant.errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from fastembed import TextEmbedding
+
+logger = logging.getLogger(__name__)
+
+_TOKENIZER_FILE = "tokenizer.json"
+_OFFLINE = frozenset({"1", "TRUE", "YES", "ON"})  # values of HF_HUB_OFFLINE, as the hub reads it
+
+
+class ModelNotHereError(EmbeddingError):
+    """The model's files have to be downloaded first."""
+
+
+class DownloadError(EmbeddingError):
+    """The model's files could not be downloaded."""
+
+
+def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) -> TextEmbedding:
+    """Load a model, from the folder that the options name, the cache or a model hub.
+
+    Args:
+        options: Which model, and from where.
+        device: The GPU that it gets; None: whatever onnxruntime takes.
+        ahead: Whether nobody waits for it yet; see `LocalModel`.
+
+    Raises:
+        ModelNotHereError: If the files are not here yet, and nobody waits for them.
+        DownloadError: If no hub gives them.
+        EmbeddingError: If the model cannot be loaded, or gives vectors of another size than that
+            which it is registered with.
+    """
+    from fastembed import TextEmbedding
+    from fastembed.common.types import Device
+    from onnxruntime import get_available_providers  # type: ignore[import-untyped]
+
+    is_here = _is_here(options)
+    if ahead and (not is_here or not threading.main_thread().is_alive()):
+        raise ModelNotHereError(f"The model {options.model!r} is not here.")
+    refuse_without_providers(options, get_available_providers())
+    downloads = not is_here and not _is_offline(options)
+    if downloads:
+        logger.warning(
+            "The model %s is not in %s yet: it is downloaded now, %s. Later loads find it there.",
+            options.model,
+            _cache_folder(options),
+            _size(options.model),
+        )
+    files: dict[str, Any] = {"local_files_only": options.local_files_only}
+    if options.model_path:
+        files = {"specific_model_path": options.model_path}
+    with _said_by_fastembed() as said:
+        try:
+            model = TextEmbedding(
+                model_name=options.model,
+                cache_dir=_cache_folder(options),
+                threads=None if is_static(options.model) else options.threads,
+                providers=list(options.providers) if options.providers else None,
+                cuda=Device.AUTO if options.cuda is None else options.cuda,
+                device_ids=None if device is None else [device],
+                **files,
+            )
+            [vector] = model.embed(["a text to try it with"])
+        except Exception as error:
+            if downloads and not _is_here(options):
+                reason = said[0] if said else str(error)
+                raise DownloadError(_not_downloaded(options, reason)) from error
+            raise EmbeddingError(_not_loaded(options, error)) from error
+    if len(vector) != options.vector_size:
+        raise EmbeddingError(
+            f"The model {options.model!r} makes vectors of size {len(vector)}, but it is "
+            f"registered with size {options.vector_size}. If it is a model of your own, register "
+            f"it with `dim={len(vector)}` (`TextEmbedding.add_custom_model`). Else "
+            f"{_folder(options)} holds the files of another model; set `model` to that one."
+        )
+    # onnxruntime falls back to the CPU without an error.
+    refuse_without_providers(options, providers_of(model))
+    return model
+
+
+def _is_here(options: EmbeddingOptions) -> bool:
+    """Whether the files of a model are on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if options.model_path:
+        if not Path(options.model_path).is_dir():
+            raise EmbeddingError(
+                f"`model_path` is {options.model_path}, which is no folder. Name the folder that "
+                "holds the model's ONNX file and its tokenizer.json."
+            )
+        return True
+    hub_name, cache = describe(options.model)["sources"]["hf"], _cache_folder(options)
+    if (Path(cache) / f"fast-{options.model.rsplit('/', 1)[-1]}").is_dir():
+        return True  # from a URL, as fastembed used to keep them
+    return bool(hub_name) and all(
+        isinstance(try_to_load_from_cache(hub_name, name, cache_dir=cache), str)
+        for name in _files(options.model)
+    )
+
+
+def _files(model: str) -> list[str]:
+    known = describe(model)
+    return [str(known["model_file"]), *known["additional_files"], _TOKENIZER_FILE]
+
+
+def _is_offline(options: EmbeddingOptions) -> bool:
+    return options.local_files_only or _hub_is_off()
+
+
+def _hub_is_off() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in _OFFLINE
+
+
+def _cache_folder(options: EmbeddingOptions) -> str:
+    """Where downloaded models are kept."""
+    from platformdirs import user_cache_dir
+
+    return (
+        options.cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or user_cache_dir("fastembed")
+    )
+
+
+def _folder(options: EmbeddingOptions) -> str:
+    return options.model_path or _cache_folder(options)
+
+
+def _size(model: str) -> str:
+    gigabytes = float(describe(model)["size_in_GB"] or 0)
+    if not gigabytes:  # a model of the user's own
+        return "which may take a while"
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.0f} MB"
+
+
+@contextmanager
+def _said_by_fastembed() -> Iterator[list[str]]:
+    """What fastembed logs of failures; its errors do not say why no file could be had."""
+    from loguru import logger as fastembed_log
+
+    said: list[str] = []
+    handler = fastembed_log.add(
+        lambda line: said.append(line.record["message"]), level="ERROR", filter="fastembed"
+    )
+    try:
+        yield said
+    finally:
+        fastembed_log.remove(handler)
+
+
+def _not_downloaded(options: EmbeddingOptions, reason: str) -> str:
+    reason = reason.removesuffix("Falling back to other sources.").strip()
+    return (
+        f"The model {options.model!r} could not be downloaded into {_cache_folder(options)}. "
+        f"{reason.rstrip('.')}. Give this machine access to the model hub, name a folder with "
+        "the model's files as `model_path`, or copy that folder from a machine that has it."
+    )
+
+
+def _not_loaded(options: EmbeddingOptions, error: Exception) -> str:
+    message = f"The model {options.model!r} could not be loaded from {_folder(options)}: {error}"
+    if options.model_path:
+        there = Path(options.model_path)
+        lacks = [name for name in _files(options.model) if not (there / name).exists()]
+        if lacks:
+            return (
+                f"{message} The folder lacks {' and '.join(f'`{name}`' for name in lacks)}. "
+                "`model_path` has to name a folder with all files of this model."
+            )
+        return f"{message} Does the folder that `model_path` names hold this model, unharmed?"
+    if _is_offline(options) and not _is_here(options):
+        asked = "`local_files_only`" if options.local_files_only else "HF_HUB_OFFLINE"
+        return (
+            f"{message} It is not there, and {asked} forbids to download it. Remove {asked}, copy "
+            "the folder from a machine that has the model, or name a folder with the model's "
+            "files as `model_path`."
+        )
+    return f"{message} If its files are damaged, delete them there: they are downloaded again."
