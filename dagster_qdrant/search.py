@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
+from dagster_qdrant.embedding.prefixes import prefixes_of_makers
 from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params
 from dagster_qdrant.qdrant.connection import Connection
@@ -30,7 +32,8 @@ def search(
         connection: The way to Qdrant.
         collection: The collection.
         text: What to look for.
-        embedding: How to load a model; its `model` gives way to the collection's.
+        embedding: How to load a model. Its `model` gives way to the collection's, and so does its
+            prefix of questions, unless it is set.
         limit: The most points to return.
         query_filter: A condition on the payload.
 
@@ -47,7 +50,9 @@ def search(
     try:
         vector = load_embedder(options).embed_query(text)
     except EmbeddingError as error:
-        raise QdrantTerminalError(f"Collection `{collection}`: {error}") from error
+        raise QdrantTerminalError(
+            f"Collection `{collection}`: {error}{_why_not_here(options, embedding)}"
+        ) from error
     return connection.request(
         connection.client.query_points,
         collection,
@@ -74,14 +79,44 @@ def _model_of(
             f"Collection `{collection}` has no vectors to search. Wrap the resource with "
             "`qdrant_adapter(resource, embed=[...])` and load it again."
         )
+    made = about(info)
+    model = made.get("model") or _model_of_vector(collection, names, embedding)
+    options = replace(embedding, model=model)
+    if model.lower() != embedding.model.lower():
+        # The files that are configured are those of the configured model.
+        options = replace(options, model_path=None)
+    if embedding.query_prefix is None:
+        options = replace(options, query_prefix=_query_prefix(made, model))
+    name = options.vector_name if options.vector_name in names else names[0]
+    return name, options
+
+
+def _model_of_vector(collection: str, names: list[str], embedding: EmbeddingOptions) -> str:
+    """The model of a collection that does not say it, by the names of its vectors."""
     if embedding.vector_name in names:
-        return embedding.vector_name, embedding
-    candidates = [about(info).get("model") or "", *models_for_vector(names[0])]
-    model = next((name for name in candidates if name), None)
-    if model is None:
-        raise QdrantTerminalError(
-            f"Collection `{collection}` was embedded with a model that fastembed does not know "
-            f"(its vector is named `{names[0]}`). Set `model` to the one it was loaded with."
-        )
-    # The files under `model_path` are those of the configured model.
-    return names[0], replace(embedding, model=model, model_path=None)
+        return embedding.model
+    if models := models_for_vector(names[0]):
+        return models[0]
+    raise QdrantTerminalError(
+        f"Collection `{collection}` was embedded with a model that fastembed does not know "
+        f"(its vector is named `{names[0]}`). Set `model` to the one it was loaded with."
+    )
+
+
+def _query_prefix(made: Mapping[str, Any], model: str) -> str:
+    """What stands before questions in a collection."""
+    if "query_prefix" in made:
+        return str(made["query_prefix"])
+    # It was loaded before there were prefixes, or by another program: passages have none.
+    query, passage = prefixes_of_makers(model)
+    return "" if passage else query
+
+
+def _why_not_here(options: EmbeddingOptions, configured: EmbeddingOptions) -> str:
+    if options.model == configured.model:
+        return ""
+    files = f" (`model_path` holds {configured.model!r})" if configured.model_path else ""
+    return (
+        f" The collection was embedded with {options.model!r}, whatever is configured{files}. To "
+        "search it, set `model` to that, and `model_path` where no hub can be reached."
+    )

@@ -125,6 +125,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     partition: Annotated[Optional[str], NotResolved()] = None
 
     model: str = DEFAULT_MODEL
+    query_prefix: Optional[str] = None
+    passage_prefix: Optional[str] = None
     model_path: Optional[str] = None
     cache_dir: Optional[str] = None
     local_files_only: bool = False
@@ -208,6 +210,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         try:
             self._embedding_options = EmbeddingOptions(
                 model=self.model,
+                query_prefix=self.query_prefix,
+                passage_prefix=self.passage_prefix,
                 model_path=self.model_path,
                 cache_dir=self.cache_dir,
                 local_files_only=self.local_files_only,

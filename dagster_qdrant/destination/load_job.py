@@ -138,7 +138,8 @@ class QdrantLoadJob(RunnableLoadJob):
                 "`primary_key`, or drop such rows with `resource.add_filter(...)`."
             )
         key = [payload[name] for name in plan.key] if plan.key else None
-        return Row.of(payload, plan, self._config.model, size=size, identity=key)
+        embedding = self._config.embedding.fingerprint
+        return Row.of(payload, plan, embedding, size=size, identity=key)
 
 
 def _count_rows(file_path: str) -> int:

@@ -158,7 +158,8 @@ def describe(model: str) -> dict[str, Any]:
     hint = f" Did you mean {' or '.join(by_lower[name] for name in close)}?" if close else ""
     raise EmbeddingError(
         f"`model` is {model!r}, which fastembed does not know.{hint} "
-        "`fastembed.TextEmbedding.list_supported_models()` lists the names."
+        "`fastembed.TextEmbedding.list_supported_models()` lists the names. A model of your own is "
+        "registered in each process, with `TextEmbedding.add_custom_model`."
     )
 
 

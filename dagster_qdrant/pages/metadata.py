@@ -30,6 +30,7 @@ LOAD_ID = "load_id"
 # Under these, what checks compare with later.
 ROWS_BY_TABLE = "rows_by_table"
 POINTS_OF_LOAD = "points_of_load"
+TEXTS_CUT = "texts_cut"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ def _numbers(load: ResourceLoad) -> dict[str, Any]:
         "rows_embedded": all_tables.embedded,
         "texts_embedded": all_tables.texts,
         "tokens_embedded": all_tables.tokens,
+        TEXTS_CUT: all_tables.texts_cut,
+        "tokens_cut": all_tables.tokens_cut,
         "rows_reused": all_tables.reused,
         "rows_deleted": own_tables.deleted + own_tables.outdated,
         "points_written": all_tables.written,

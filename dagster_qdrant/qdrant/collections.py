@@ -109,8 +109,10 @@ class Collections:
         if info is None:
             with suppress(QdrantConflictError):  # another run was faster, with the same request
                 self._create(collection, about, vectors, former)
-        elif METADATA_KEY not in (info.config.metadata or {}):
+        elif not _said(info):
             self.set_about(collection, about)
+        elif _is_other_news(info, about):
+            self.set_about(collection, {**_said(info), **about})
         if not self.connection.is_local:  # local mode scans, and warns of indexes
             schemas: dict[str, Any] = {
                 name: models.PayloadSchemaType(kind) for name, kind in indexes.items()
@@ -461,6 +463,17 @@ def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     return dict(vectors) if isinstance(vectors, dict) else {"": vectors}
 
 
+def _is_other_news(info: models.CollectionInfo, about: Mapping[str, Any]) -> bool:
+    """Whether something else is said of a table's collection that needs no other points."""
+    said = _said(info)
+    is_own = bool(said) and all(said.get(name) == about[name] for name in ("dataset", "table"))
+    return is_own and said != {**said, **about}
+
+
 def about(info: models.CollectionInfo) -> dict[str, Any]:
     """What this package wrote about a collection when it made it; empty if it did not."""
+    return _said(info)
+
+
+def _said(info: models.CollectionInfo) -> dict[str, Any]:
     return dict((info.config.metadata or {}).get(METADATA_KEY) or {})

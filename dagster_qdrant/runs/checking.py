@@ -11,6 +11,7 @@ from dagster import (
     AssetCheckExecutionContext,
     AssetCheckKey,
     AssetCheckResult,
+    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -32,6 +33,7 @@ from dagster_qdrant.runs.last_load import LastLoad
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.vector_checks import (
     all_vectors_present,
+    no_text_cut,
     search_finds_row,
     unfit_vectors,
     vectors_valid,
@@ -52,11 +54,13 @@ class _Check:
         find: Makes it.
         description: What holds when it passes.
         of_vectors: Whether only tables with embedded columns have it.
+        severity: How bad it is when it fails. A warning never keeps assets from being materialized.
     """
 
     find: Callable[[CheckedTable], Finding]
     description: str
     of_vectors: bool = False
+    severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
 
     @property
     def name(self) -> str:
@@ -83,6 +87,12 @@ _CHECKS = {
             of_vectors=True,
         ),
         _Check(search_finds_row, "A search for the text of a row finds that row.", of_vectors=True),
+        _Check(
+            no_text_cut,
+            "No text is longer than the model's window (the longest of up to 256 are tried).",
+            of_vectors=True,
+            severity=AssetCheckSeverity.WARN,
+        ),
     )
 }
 
@@ -282,6 +292,7 @@ def _result(asset_key: AssetKey, name: str, finding: Finding) -> AssetCheckResul
         passed=finding.passed,
         asset_key=asset_key,
         check_name=name,
+        severity=_CHECKS[name].severity,
         description=finding.description,
         metadata=finding.numbers,
     )

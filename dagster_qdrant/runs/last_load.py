@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
-from dagster_qdrant.pages.metadata import LOAD_ID, POINTS_OF_LOAD, ROWS_BY_TABLE
+from dagster_qdrant.pages.metadata import LOAD_ID, POINTS_OF_LOAD, ROWS_BY_TABLE, TEXTS_CUT
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class LastLoad:
         points: Points that bear its id, by table.
         rows: All points of a table's collection after it, by table.
         gave_rows: Whether the source gave any row, or any row was there.
+        texts_cut: Texts that it embedded without their end.
     """
 
     load_id: str | None
     points: Mapping[str, int]
     rows: Mapping[str, int]
     gave_rows: bool
+    texts_cut: int
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], named: str | None) -> LastLoad | None:
@@ -46,6 +48,7 @@ class LastLoad:
             points=shown.get(POINTS_OF_LOAD) or {},
             rows=rows,
             gave_rows=bool(row_count or shown.get("rows_loaded")),
+            texts_cut=int(shown.get(TEXTS_CUT) or 0),
         )
 
     @property

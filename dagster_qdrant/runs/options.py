@@ -81,6 +81,16 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Name of fastembed's model for texts. Default: 'BAAI/bge-small-en'.",
     )
+    query_prefix: Optional[str] = Field(
+        default=None,
+        description="What stands before a text that is searched for. Default: what the model's "
+        "makers ask for; an empty text switches that off.",
+    )
+    passage_prefix: Optional[str] = Field(
+        default=None,
+        description="What stands before a row's text when it is embedded. Default: what the "
+        "model's makers ask for; an empty text switches that off.",
+    )
     model_path: Optional[str] = Field(
         default=None, description="Folder with the model's files, where no hub can be reached."
     )

@@ -5,6 +5,8 @@ Each reads a bounded part of the collection and changes nothing.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from typing import Any
 
 from dagster_qdrant.destination.tables.rows import Row
@@ -16,6 +18,8 @@ from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 
 # Cosine similarity from which on two vectors count as those of one text.
 _SAME = 0.95
+# How many of the longest texts that were read are embedded, to see whether they are cut.
+_TRIED_TEXTS = 3
 
 
 def all_vectors_present(table: CheckedTable) -> Finding:
@@ -105,12 +109,45 @@ def search_finds_row(table: CheckedTable) -> Finding:
 
 def _row_to_search_for(table: CheckedTable) -> tuple[str, str, Any] | None:
     """The id, text and vector of a row."""
+    return next(_rows_with_vectors(table), None)
+
+
+def _rows_with_vectors(table: CheckedTable) -> Iterator[tuple[str, str, Any]]:
+    """The id, text and vector of the rows of the sample."""
     for point_id, (payload, vector) in table.sample.items():
-        row = Row.of(dict(payload), table.plan, table.embedding.model, size=0, point_id=point_id)
+        made_by = table.embedding.fingerprint
+        row = Row.of(dict(payload), table.plan, made_by, size=0, point_id=point_id)
         # Rows that came when other columns were embedded have the vector of another text.
         if row.text and row.embedding_hash == payload.get(EMBEDDING_HASH):
-            return point_id, row.text, vector
-    return None
+            yield point_id, row.text, vector
+
+
+def no_text_cut(table: CheckedTable) -> Finding:
+    """The last load cut no text, nor is one of the longest texts of a sample too long."""
+    texts = [(text, point_id) for point_id, text, _ in _rows_with_vectors(table)]
+    tried = heapq.nlargest(_TRIED_TEXTS, texts, key=lambda each: len(each[0]))
+    try:
+        embedder = load_embedder(table.embedding)
+    except EmbeddingError as error:
+        return Finding(False, f"The model could not be loaded: {error}")
+    in_work = embedder.start([text for text, _ in tried])
+    in_work.result()
+    numbers = {
+        "texts_read": len(texts),
+        "texts_cut_by_last_load": table.last_load.texts_cut if table.last_load else 0,
+        "tokens_cut_of_longest": max(in_work.cut.values(), default=0),
+    }
+    if not in_work.cut and not numbers["texts_cut_by_last_load"]:
+        return Finding(True, "No text is longer than the model's window.", numbers)
+    window = f" of {embedder.max_tokens:,} tokens" if embedder.max_tokens else ""
+    example = f", say that of point {tried[min(in_work.cut)][1]}" if in_work.cut else ""
+    return Finding(
+        False,
+        f"Texts are longer than the model's window{window}{example}, so no search finds what their "
+        "ends say. Split such texts into several rows, embed fewer columns, or take a model with "
+        "a larger window.",
+        numbers,
+    )
 
 
 def unfit_vectors(table: CheckedTable) -> Finding | None:

@@ -50,6 +50,10 @@ class Generations:
         """Whether a name leads to a collection."""
         return self._aliases().get(name) == collection
 
+    def is_alias(self, name: str) -> bool:
+        """Whether a name leads to a collection of another name."""
+        return name in self._aliases()
+
     def is_to_be_recovered(self, name: str) -> bool:
         """Whether a name leads nowhere because a load died while it changed that."""
         return bool(self._complete(name))

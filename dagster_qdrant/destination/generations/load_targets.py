@@ -12,7 +12,12 @@ from dlt.common.typing import DictStrAny
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.generations import Generations
-from dagster_qdrant.destination.generations.rebuild import embed_again, is_outdated, refuse_change
+from dagster_qdrant.destination.generations.rebuild import (
+    embed_again,
+    has_vectors_of,
+    is_outdated,
+    refuse_change,
+)
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
@@ -101,6 +106,22 @@ class LoadTargets:
             return True
         return info is not None and is_outdated(plan, info, self._config.embedding)
 
+    def _is_made_in_its_place(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
+        """Whether a collection can be made anew under its own name, since it has no points.
+
+        Say one that a load left which found no model. `ensure` then makes it, or writes down what
+        it holds from now on.
+        """
+        name = plan.collection
+        swapped = plan.write_disposition == "replace" and self._config.swaps
+        if info is None or swapped or self._generations.is_alias(name):
+            return False
+        if self._collections.count(name):
+            return False
+        if not (plan.embed and has_vectors_of(info, self._config.embedding)):
+            self._collections.drop(name)
+        return True
+
     def choose(self, plans: Iterable[TablePlan]) -> list[TablePlan]:
         """Decide which tables get another collection, and write it down in the load package.
 
@@ -119,7 +140,7 @@ class LoadTargets:
             settled = self._settled(plan, info)
             if settled.embed != plan.embed:
                 columns[plan.collection] = list(settled.embed)
-            if self._is_rebuilt(settled, info):
+            if self._is_rebuilt(settled, info) and not self._is_made_in_its_place(settled, info):
                 rebuilt.append(replace(settled, target=self._generations.next(plan.collection)))
         for plan in rebuilt:  # what an attempt left that was made for yet another model goes
             begun = self._collections.describe(plan.target)

@@ -13,6 +13,7 @@ from dlt.common.json import json
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.destination.writing.progress import Progress
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
@@ -29,13 +30,21 @@ _PAGE = 1024
 _SAMPLE = 32
 
 
+def has_vectors_of(info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
+    """Whether a collection can hold a model's vectors."""
+    params = vector_params(info).get(embedding.vector_name)
+    return params is not None and params.size == vector_size(embedding)
+
+
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     """Whether a collection holds vectors of another model, or of other columns, than it shall."""
     made = about(info)
     if not plan.embed:
         return bool(made.get("embed"))
-    params = vector_params(info).get(embedding.vector_name)
-    if params is None or params.size != vector_size(embedding):
+    if not has_vectors_of(info, embedding):
+        return True
+    # Collections of dlt's own destination, and those from before there were prefixes, have none.
+    if made.get("passage_prefix", "") != embedding.prefixes.passage:
         return True
     return bool(made) and (made.get("model"), made.get("embed")) != (
         embedding.model,
@@ -68,7 +77,8 @@ def embed_again(
     as_they_are = replace(plan, write_disposition="append", hard_delete=None)
     loader = TableLoader(collections, as_they_are, config, load_id)
     with Progress(f"{plan.table_name}, again", total).shown() as report:
-        loader.load(_windows(collections, plan, config.model), report)
+        loader.load(_windows(collections, plan, config.embedding), report)
+    load_reports.add(load_id, plan.table_name, loader.counts.of_model())
     _remove_others(collections, plan)
     if collections.count(plan.target) != total:
         raise QdrantTransientError(_changed(plan.collection))
@@ -108,11 +118,14 @@ def _remove_others(collections: Collections, plan: TablePlan) -> None:
             request(client.delete, plan.target, points_selector=selector, wait=True)
 
 
-def _windows(collections: Collections, plan: TablePlan, model: str) -> Iterator[list[Row]]:
+def _windows(
+    collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
+) -> Iterator[list[Row]]:
+    made_by = embedding.fingerprint
     for records in collections.pages(plan.collection, payload=True, page=_PAGE):
         payloads = [(str(record.id), record.payload or {}) for record in records]
         yield [
-            Row.of(payload, plan, model, size=len(json.dumpb(payload)), point_id=point_id)
+            Row.of(payload, plan, made_by, size=len(json.dumpb(payload)), point_id=point_id)
             for point_id, payload in payloads
         ]
 
@@ -137,7 +150,7 @@ def _announce(
             total,
         )
         return
-    sample = next(_windows(collections, plan, config.model), [])[:_SAMPLE]
+    sample = next(_windows(collections, plan, config.embedding), [])[:_SAMPLE]
     texts = [row.text for row in sample if row.text]
     try:
         embedder = load_embedder(config.embedding)
@@ -147,13 +160,15 @@ def _announce(
     embedder.embed(texts)
     seconds = (time.monotonic() - start) * total / max(1, len(sample))
     logger.warning(
-        "Collection `%s` was embedded with %s of %s, and is to be with %s of %s. All of its %d "
-        "points are embedded again, in about %s. The former ones can be searched until then.",
+        "Collection `%s` was embedded with %s of %s%s, and is to be with %s of %s%s. All of its "
+        "%d points are embedded again, in about %s. The former ones can be searched until then.",
         plan.collection,
         made.get("model", "another model"),
         _columns(made.get("embed")),
+        _after(made.get("passage_prefix", "")),
         config.model,
         _columns(plan.embed),
+        _after(config.embedding.prefixes.passage),
         total,
         f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s",
     )
@@ -161,3 +176,7 @@ def _announce(
 
 def _columns(names: Any) -> str:
     return ", ".join(f"`{name}`" for name in names or ()) or "no column that is known"
+
+
+def _after(prefix: str) -> str:
+    return f" after the prefix {prefix!r}" if prefix else ""

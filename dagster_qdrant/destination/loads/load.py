@@ -31,6 +31,7 @@ from dagster_qdrant.destination.loads.load_package import (
 )
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
+from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.stopping import last_words, refuse_if_stopping
@@ -151,6 +152,7 @@ class Load:
             refuse_if_stopping()
             with last_words():  # half of a switch leaves readers without a collection
                 self._targets.switch(dlt_tables.load_id_field)
+        _say_what_was_cut(load_id)
         lease.take_back_dead_loads(dlt_tables, collections)
         if (base := base_states.pop(load_id, None)) is not None:
             # Read and written by one load of the pipeline at a time.
@@ -173,3 +175,17 @@ class Load:
         if (record := self._dlt_tables.load_record(self._load_id)) is not None:
             give_up(record, self._dlt_tables)
         remove_stragglers(self._load_id, self._dlt_tables, self._collections)
+
+
+def _say_what_was_cut(load_id: str) -> None:
+    for table_name, counts in load_reports.cut(load_id).items():
+        logger.warning(
+            "Table `%s`: %d of %d texts were cut, and %d tokens left out of their vectors, so no "
+            "search finds what these say: %s. Split such texts into several rows, embed fewer "
+            "columns, or take a model with a larger window.",
+            table_name,
+            counts.texts_cut,
+            counts.texts,
+            counts.tokens_cut,
+            counts.longest_cut,
+        )

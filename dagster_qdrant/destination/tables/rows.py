@@ -29,7 +29,7 @@ class Row:
         cls,
         payload: dict[str, Any],
         plan: TablePlan,
-        model: str,
+        embedding: str,
         *,
         size: int,
         identity: Any = None,
@@ -40,7 +40,7 @@ class Row:
         Args:
             payload: All that is known of it.
             plan: How rows of its table become points.
-            model: The model that embeds it.
+            embedding: The fingerprint of what embeds it.
             size: Of its JSON, in bytes.
             identity: What tells it from other rows. Default: its content.
             point_id: Its point's id. Default: the one that follows from its identity.
@@ -59,7 +59,7 @@ class Row:
             text=text,
             row_hash=digest(canonical_json(content)),
             embedding_hash=(
-                None if text is None else digest(canonical_json([model, plan.embed, text]))
+                None if text is None else digest(canonical_json([embedding, plan.embed, text]))
             ),
             size=size,
         )

@@ -5,7 +5,32 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, order=True)
+class CutText:
+    """A text that is longer than its model's window.
+
+    Args:
+        tokens: All of its tokens.
+        window: How many the model takes.
+        row: What its row is known by.
+
+    Example:
+        >>> str(CutText(tokens=900, window=512, row="`id` 7"))
+        "the longest, of the row with `id` 7, has 900 tokens, and the model's window is 512"
+    """
+
+    tokens: int
+    window: int
+    row: str
+
+    def __str__(self) -> str:
+        return (
+            f"the longest, of the row with {self.row}, has {self.tokens:,} tokens, and the model's "
+            f"window is {self.window:,}"
+        )
 
 
 @dataclass
@@ -16,7 +41,10 @@ class LoadCounts:
         rows: Rows read.
         embedded: Rows whose vector was made by this load.
         texts: Texts that went through the model; rows with the same text share one.
-        tokens: Tokens of these texts, without those beyond the model's limit.
+        tokens: Tokens of these texts, without those beyond the model's window.
+        texts_cut: Texts among them that were cut, since they have more tokens than the window.
+        tokens_cut: Tokens that were cut off.
+        longest_cut: The longest text that was cut.
         reused: Rows with text whose vector was there already.
         written: Points written with their vector.
         payload_only: Points whose payload changed and whose vector stayed.
@@ -32,6 +60,9 @@ class LoadCounts:
     embedded: int = 0
     texts: int = 0
     tokens: int = 0
+    texts_cut: int = 0
+    tokens_cut: int = 0
+    longest_cut: CutText | None = None
     reused: int = 0
     written: int = 0
     payload_only: int = 0
@@ -62,8 +93,26 @@ class LoadCounts:
 
     def add(self, other: LoadCounts) -> None:
         """Add the counts of another file of the same table."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
+        for name in (each.name for each in fields(self) if each.name != "longest_cut"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.note_cut(other.longest_cut)
+
+    def of_model(self) -> LoadCounts:
+        """What went through the model, without the rest."""
+        return LoadCounts(
+            embedded=self.embedded,
+            texts=self.texts,
+            tokens=self.tokens,
+            texts_cut=self.texts_cut,
+            tokens_cut=self.tokens_cut,
+            longest_cut=self.longest_cut,
+            seconds_embedding=self.seconds_embedding,
+        )
+
+    def note_cut(self, text: CutText | None) -> None:
+        """Keep a text that was cut, if it is the longest so far."""
+        if text and (self.longest_cut is None or text > self.longest_cut):
+            self.longest_cut = text
 
 
 class _LoadReports:
@@ -81,6 +130,12 @@ class _LoadReports:
                 self._counts.pop(next(iter(self._counts)))
             tables = self._counts.setdefault(load_id, defaultdict(LoadCounts))
             tables[table_name].add(counts)
+
+    def cut(self, load_id: str) -> dict[str, LoadCounts]:
+        """The counts of those tables that had texts cut."""
+        with self._guard:
+            tables = self._counts.get(load_id, {})
+            return {name: counts for name, counts in tables.items() if counts.texts_cut}
 
     def take(self, load_id: str) -> Mapping[str, LoadCounts]:
         with self._guard:

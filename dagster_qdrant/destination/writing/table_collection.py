@@ -25,7 +25,12 @@ def ensure_collection(
     about: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
     vectors: dict[str, int] = {}
     if plan.embed:
-        about |= {"model": embedding.model, "embed": list(plan.embed)}
+        about |= {
+            "model": embedding.model,
+            "embed": list(plan.embed),
+            "query_prefix": embedding.prefixes.query,
+            "passage_prefix": embedding.prefixes.passage,
+        }
         vectors = {embedding.vector_name: vector_size(embedding)}
     collections.ensure(
         plan.target,

@@ -19,7 +19,7 @@ from dagster_qdrant.destination.tables.table_plan import (
     SUPERSEDED,
     TablePlan,
 )
-from dagster_qdrant.destination.writing.load_counts import LoadCounts
+from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
@@ -286,10 +286,23 @@ class TableLoader:
             self._made_at = now
             self.counts.texts += len(embedding.new)
             self.counts.tokens += embedding.texts.tokens
+            self._count_cut(embedding, embedding.texts.cut)
         vectors |= self._made
         for row in embedding.window.upsert:
             if row.text is not None:
                 row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
+
+    def _count_cut(self, embedding: _Embedding, cut: Mapping[int, int]) -> None:
+        """Count the texts that the model did not take as a whole."""
+        if not cut:
+            return
+        self.counts.texts_cut += len(cut)
+        self.counts.tokens_cut += sum(cut.values())
+        position = max(cut, key=lambda each: cut[each])
+        text_hash = embedding.new[position]
+        row = next(row for row in embedding.window.upsert if row.embedding_hash == text_hash)
+        window = load_embedder(self._config.embedding).max_tokens or 0
+        self.counts.note_cut(CutText(window + cut[position], window, _name(row, self._plan)))
 
     def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
         vector_name = self._config.embedding.vector_name
@@ -308,6 +321,12 @@ class TableLoader:
         counts.deleted += len(window.deleted) + len(window.tombstones)
         counts.points += window.new_points
         counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
+
+
+def _name(row: Row, plan: TablePlan) -> str:
+    """What a reader knows a row by."""
+    key = [f"`{name}` {str(row.payload.get(name))[:100]}" for name in plan.key]
+    return " and ".join(key) or f"point {row.point_id}"
 
 
 def _is_deleted(mark: Any) -> bool:
