@@ -58,6 +58,8 @@ def test_each_field_reaches_the_destination():
         local_files_only=True,
         threads=5,
         providers=["CPUExecutionProvider"],
+        query_prefix="question: ",
+        passage_prefix="",
         embedding_batch_size=6,
         embedding_parallelism=7,
         upload_batch_size=8,
@@ -72,6 +74,7 @@ def test_each_field_reaches_the_destination():
     assert (connection.max_retries, config.dataset_separator) == (10, "-")
     assert (embedding.model, embedding.cache_dir) == ("BAAI/bge-base-en", "/c")
     assert (embedding.local_files_only, embedding.threads) == (True, 5)
+    assert embedding.prefixes == ("question: ", "")
     assert embedding.providers == ("CPUExecutionProvider",)
     assert (embedding.batch_size, embedding.parallelism) == (6, 7)
     assert (config.upload_batch_size, config.upload_parallelism) == (8, 9)

@@ -116,6 +116,78 @@ def test_the_collections_model_is_used_whatever_is_configured(
         other.search(dataset, "films", "androids")
 
 
+def test_questions_get_the_prefix_that_the_collection_was_loaded_with_unless_one_is_set(
+    load: Load, qdrant_target: Target, model, dataset, embedder
+):
+    def searching(**options) -> QdrantResource:
+        return QdrantResource(**qdrant_target.options, **model, **options)
+
+    def score(resource: QdrantResource) -> float:
+        return resource.search(dataset, "films", "androids", limit=1)[0].score
+
+    def expected(prefix: str) -> float:
+        passage = embedder.embed([f"passage: {FILMS[0]['title']}"])[0]
+        return pytest.approx(float(passage @ embedder.embed_query(f"{prefix}androids")), abs=1e-4)
+
+    films = qdrant_adapter(dlt.resource(FILMS[:1], name="films"), embed="title")
+    loading = searching(query_prefix="question: ", passage_prefix="passage: ")
+    pipeline = dlt.pipeline("p", destination=loading.destination(), dataset_name=dataset)
+    pipeline.run(films)
+    assert score(searching()) == expected("question: ")
+    assert score(searching(query_prefix="other: ")) == expected("other: ")
+    assert score(searching(query_prefix="")) == expected("")
+
+
+def test_collections_without_prefixes_in_their_metadata_are_searched_as_they_were_loaded():
+    from dagster_qdrant.search import _query_prefix
+
+    bge, e5 = "BAAI/bge-small-en", "intfloat/multilingual-e5-large"
+    assert _query_prefix({}, bge).startswith("Represent this sentence")
+    assert _query_prefix({}, e5) == ""  # its passages have no prefix either
+    assert _query_prefix({"query_prefix": ""}, bge) == ""
+
+
+def test_the_collections_model_is_used_though_another_has_the_same_short_name(
+    load: Load, qdrant_target: Target, model, dataset
+):
+    from tests.embedding.test_embedder import register
+
+    theirs = register("acme/all-MiniLM-L6-v2")
+    load(qdrant_adapter(dlt.resource(FILMS, name="films"), embed="title"))
+    same_name = QdrantResource(**qdrant_target.options, **model | {"model": theirs})
+    with pytest.raises(QdrantTerminalError) as caught:
+        same_name.search(dataset, "films", "androids")
+    assert "'sentence-transformers/all-MiniLM-L6-v2' could not be" in str(caught.value)
+    assert f"(`model_path` holds {theirs!r})" in str(caught.value)
+    # And the other way round: theirs is the collection's, ours is configured.
+    films = qdrant_adapter(dlt.resource(FILMS, name="theirs"), embed="title")
+    pipeline = dlt.pipeline("p", destination=same_name.destination(), dataset_name=dataset)
+    pipeline.run(films)
+    assert same_name.search(dataset, "theirs", "androids", limit=1)
+    ours = QdrantResource(**qdrant_target.options, **model)
+    with pytest.raises(QdrantTerminalError, match=f"'{theirs}' could not be"):
+        ours.search(dataset, "theirs", "androids")
+
+
+def test_a_model_of_ones_own_has_to_be_registered_where_one_searches(
+    qdrant_target: Target, model, dataset, monkeypatch
+):
+    from fastembed.text.custom_text_embedding import CustomTextEmbedding
+
+    from dagster_qdrant.embedding import options
+    from tests.embedding.test_embedder import register
+
+    theirs = register("acme/searched-elsewhere")
+    own = QdrantResource(**qdrant_target.options, **model | {"model": theirs})
+    pipeline = dlt.pipeline("p", destination=own.destination(), dataset_name=dataset)
+    pipeline.run(qdrant_adapter(dlt.resource(FILMS, name="films"), embed="title"))
+    assert own.search(dataset, "films", "androids", limit=1)
+    monkeypatch.setattr(CustomTextEmbedding, "SUPPORTED_MODELS", [])
+    options.describe.cache_clear()
+    with pytest.raises(QdrantTerminalError, match="registered in each process"):
+        QdrantResource(**qdrant_target.options, **model).search(dataset, "films", "androids")
+
+
 def test_without_a_dataset_the_table_names_the_collection(
     resource: QdrantResource, load: Load, qdrant_target: Target, dataset
 ):

@@ -128,10 +128,10 @@ def no_text_cut(table: CheckedTable) -> Finding:
     tried = heapq.nlargest(_TRIED_TEXTS, texts, key=lambda each: len(each[0]))
     try:
         embedder = load_embedder(table.embedding)
+        in_work = embedder.start([text for text, _ in tried])
+        in_work.result()
     except EmbeddingError as error:
         return Finding(False, f"The model could not be loaded: {error}")
-    in_work = embedder.start([text for text, _ in tried])
-    in_work.result()
     numbers = {
         "texts_read": len(texts),
         "texts_cut_by_last_load": table.last_load.texts_cut if table.last_load else 0,

@@ -19,7 +19,7 @@ from tests.qdrant_server import ServerProcess
 from tests.targets import API_KEY, Target
 
 VECTOR = "fast-all-minilm-l6-v2"
-VECTOR_CHECKS = {"all_vectors_present", "search_finds_row", "vectors_valid"}
+VECTOR_CHECKS = {"all_vectors_present", "no_text_cut", "search_finds_row", "vectors_valid"}
 CHECKS = {"all_rows_present", "collection_healthy", "no_orphans"} | VECTOR_CHECKS
 # One row with text, so that what is sampled is known.
 FILMS = [
@@ -406,8 +406,39 @@ class TestApartFromLoads:
         unfindable = model | {"model_path": "no/such/folder"}
         cinema.resource = QdrantResource(**qdrant_target.options, **unfindable)
         failing = cinema.failing()
-        assert set(failing) == {"search_finds_row"}
-        assert "no/such/folder" in failing["search_finds_row"]
+        assert set(failing) == {"no_text_cut", "search_finds_row"}
+        assert all("no/such/folder" in said for said in failing.values())
+
+    def test_a_text_that_is_too_long_for_the_model_warns_and_blocks_nothing(self, model, dataset):
+        resource = QdrantResource(location=f":memory:{dataset}", **model)
+        rows = [*FILMS, {"id": 3, "title": "word " * 600}]
+        assets = build_qdrant_assets(
+            dlt_source=films(rows), dataset_name=dataset, checks="blocking"
+        )
+        after = dg.AssetsDefinition.from_op(
+            dg.op(name="after")(lambda: None), keys_by_output_name={"result": dg.AssetKey("after")}
+        )
+        after = dg.map_asset_specs(
+            lambda spec: spec.replace_attributes(deps=[dg.AssetKey([dataset, "films"])]),
+            [after],
+        )[0]
+        instance = dg.DagsterInstance.ephemeral()
+        for cut in (1, 0):  # the second load embeds nothing
+            result = dg.materialize(
+                [assets, after], resources={"qdrant": resource}, instance=instance
+            )
+            assert result.success
+            assert len(result.asset_materializations_for_node("after")) == 1
+            [shown] = result.asset_materializations_for_node(assets.op.name)
+            assert shown.metadata["texts_cut"].value == cut
+            assert shown.metadata["tokens_cut"].value == 90 * cut
+            [failed] = [c for c in result.get_asset_check_evaluations() if not c.passed]
+            assert (failed.check_name, failed.severity) == (
+                "no_text_cut",
+                dg.AssetCheckSeverity.WARN,
+            )
+            assert "longer than the model's window of 512 tokens" in failed.description
+            assert failed.metadata["tokens_cut_of_longest"].value == 90
 
     def test_what_was_deleted_or_never_loaded_fails_every_check(self, cinema):
         assert all("never materialized" in said for said in cinema.failing().values())

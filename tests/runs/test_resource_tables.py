@@ -90,6 +90,7 @@ CHECKS = {
     "all_vectors_present",
     "collection_healthy",
     "no_orphans",
+    "no_text_cut",
     "search_finds_row",
     "vectors_valid",
 }

@@ -194,7 +194,7 @@ def test_another_model_embeds_all_rows_again_also_those_that_do_not_come(
     if disposition == "replace":
         assert counts.embedded == 5
         return
-    assert counts.embedded == {"append": 2, "merge": 2}[disposition]
+    assert counts.embedded == 8, "those that were there, and two new ones"
     assert (
         "was embedded with sentence-transformers/all-MiniLM-L6-v2 of `title`, and is to be with "
         "BAAI/bge-small-en of `title`. All of its 6 points are embedded again, in about 0 s."
@@ -340,3 +340,50 @@ def fail_after(method: Any, times: int) -> Any:
         return method(*args)
 
     return failing
+
+
+def metadata(resource: QdrantResource, collection: str) -> dict[str, Any]:
+    with resource.get_client() as client:
+        return client.get_collection(collection).config.metadata["dagster_qdrant"]
+
+
+def test_another_prefix_of_passages_is_embedded_again_and_one_of_questions_is_not(
+    loaded, qdrant_target, resource, dataset, caplog
+):
+    loaded(FILMS, "merge")
+    same = loaded(FILMS, "merge", query_prefix="query: ", passage_prefix="")
+    assert (same.embedded, same.changed, generations(qdrant_target, dataset)) == (0, 0, {"films"})
+    assert metadata(resource, f"{dataset}_films")["query_prefix"] == "query: "
+    with caplog.at_level("WARNING", "dagster_qdrant"):
+        counts = loaded(LATER[:1], "merge", query_prefix="query: ", passage_prefix="passage: ")
+    assert "to be with sentence-transformers/all-MiniLM-L6-v2 of `title` after the prefix" in (
+        caplog.text
+    )
+    assert counts.embedded == 6
+    assert generations(qdrant_target, dataset) == {"films@1"}
+    said = metadata(resource, f"{dataset}_films")
+    assert (said["query_prefix"], said["passage_prefix"]) == ("query: ", "passage: ")
+    again = loaded(LATER[:1], "merge", query_prefix="other: ", passage_prefix="passage: ")
+    assert again.embedded == 0
+    assert metadata(resource, f"{dataset}_films")["query_prefix"] == "other: "
+
+
+def test_a_collection_that_a_failed_load_left_empty_is_made_in_its_place(
+    loaded, films_now, qdrant_target, dataset, other_model, caplog
+):
+    with pytest.raises(PipelineStepFailed, match="no such folder|is no folder"):
+        loaded(FILMS, "merge", **other_model | {"model_path": "nowhere"})
+    assert generations(qdrant_target, dataset) == {"films"}
+    with caplog.at_level("WARNING", "dagster_qdrant"):
+        loaded(FILMS, "merge")  # with another model
+    assert "embedded again" not in caplog.text
+    assert generations(qdrant_target, dataset) == {"films"}
+    assert films_now()[0] == list(range(6))
+    points = qdrant_target.points(f"{dataset}_films", vectors=True)
+    assert {tuple(point.vector) for point in points} == {("fast-all-minilm-l6-v2",)}
+
+
+def test_what_is_cut_while_it_is_embedded_again_is_counted(loaded, other_model):
+    loaded([{"id": 1, "title": "word " * 600}, {"id": 2, "title": "short"}], "merge")
+    counts = loaded([{"id": 3, "title": "new"}], "merge", **other_model)
+    assert (counts.rows, counts.embedded, counts.texts_cut, counts.tokens_cut) == (1, 3, 1, 90)
