@@ -109,8 +109,8 @@ class LoadTargets:
     def _is_made_in_its_place(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
         """Whether a collection can be made anew under its own name, since it has no points.
 
-        Say one that a load left which found no model. `ensure` then makes it, or writes down what
-        it holds from now on.
+        Say one that a load left which found no model. What was set on it stays, and `ensure` writes
+        down what it holds from now on.
         """
         name = plan.collection
         swapped = plan.write_disposition == "replace" and self._config.swaps
@@ -120,6 +120,7 @@ class LoadTargets:
             return False
         if not (plan.embed and has_vectors_of(info, self._config.embedding)):
             self._collections.drop(name)
+            ensure_collection(self._collections, plan, self._config.embedding, former=info)
         return True
 
     def choose(self, plans: Iterable[TablePlan]) -> list[TablePlan]:

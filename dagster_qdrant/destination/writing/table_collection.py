@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.qdrant.collections import Collections
 
+if TYPE_CHECKING:
+    from qdrant_client import models
+
 
 def ensure_collection(
-    collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
+    collections: Collections,
+    plan: TablePlan,
+    embedding: EmbeddingOptions,
+    former: models.CollectionInfo | None = None,
 ) -> None:
     """See that the collection which a table is loaded into is there, with its indexes.
 
@@ -21,6 +27,7 @@ def ensure_collection(
         collections: The dataset's collections.
         plan: The plan of the table.
         embedding: The model whose vectors it holds, if columns are embedded.
+        former: What was under its name before. Default: the one whose place it takes, if any.
     """
     about: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
     vectors: dict[str, int] = {}
@@ -32,10 +39,12 @@ def ensure_collection(
             "passage_prefix": embedding.prefixes.passage,
         }
         vectors = {embedding.vector_name: vector_size(embedding)}
+    if former is None and plan.former:
+        former = collections.describe(plan.former)
     collections.ensure(
         plan.target,
         about=about,
         vectors=vectors,
         indexes=plan.indexes,
-        former=collections.describe(plan.former) if plan.former else None,
+        former=former,
     )
