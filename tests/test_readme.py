@@ -42,7 +42,7 @@ def test_its_code_runs_from_top_to_bottom(text, monkeypatch, tmp_path):
     dg.Definitions.validate_loadable(code.defs)
     job = code.defs.resolve_job_def("check_films")
     checked = job.execute_in_process().get_asset_check_evaluations()
-    assert len(checked) == 6
+    assert len(checked) == 7
     assert all(check.passed for check in checked)
     made_by_hand = [code.film_assets, code.book_assets, code.shop_assets, code.event_assets]
     others = [code.owned, code.best_films, code.checked_assets, code.answer]
