@@ -8,8 +8,10 @@ rows came before it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.rows import digest
@@ -20,7 +22,7 @@ _PROBES = 4  # of four bytes of the fingerprint each
 
 
 class RepeatedKeys:
-    """Gives ids to rows whose key came before.
+    """Gives ids to rows, from which it can be told whether their key came before.
 
     The keys are remembered in a Bloom filter, 8 MiB however many they are. It takes a few new keys
     for repeated ones (of a million, ten). This does no harm: such a row is told apart from others
@@ -28,24 +30,36 @@ class RepeatedKeys:
 
     Example:
         >>> keys = RepeatedKeys()
-        >>> [keys.row_id([1]), keys.row_id([2]), keys.row_id([1])]
-        [None, None, 'ef6555d139bba0ca2326a50024344e1b#2']
+        >>> [keys.place("films", [1]), keys.place("films", [2]), keys.place("films", [1])]
+        [None, None, 2]
     """
 
     def __init__(self) -> None:
         self._seen = bytearray(_BYTES)
-        self._rows = 0
+        self._rows: dict[str, int] = defaultdict(int)
 
-    def row_id(self, key: Sequence[Any]) -> str | None:
-        """The id of the next row; None if its key is new, and dlt's own id will do.
+    @staticmethod
+    def of_load(load_id: str) -> RepeatedKeys:
+        """Those of a load, which all resources share that bring rows of one table.
 
         Args:
+            load_id: dlt's id of the load that is extracted.
+        """
+        keys = _of_loads.get(load_id)
+        if keys is None:
+            keys = _of_loads[load_id] = RepeatedKeys()
+        return keys
+
+    def place(self, table: str, key: Sequence[Any]) -> int | None:
+        """How many rows of its table came before the next row; None if its key is new.
+
+        Args:
+            table: The table.
             key: The values of the row's key.
         """
-        fingerprint = digest(canonical_json(list(key)))
-        place = self._rows
-        self._rows += 1
-        return f"{fingerprint}{PLACE_MARK}{place}" if self._add(fingerprint) else None
+        place = self._rows[table]
+        self._rows[table] += 1
+        return place if self._add(digest(canonical_json([table, _alike(key)]))) else None
 
     def _add(self, fingerprint: str) -> bool:
         """Remember a key, and tell whether it was there already."""
@@ -57,3 +71,30 @@ class RepeatedKeys:
                 known = False
                 self._seen[byte] |= 1 << bit
         return known
+
+
+# A load's are gone with the last step of an extraction that uses them.
+_of_loads: WeakValueDictionary[str, RepeatedKeys] = WeakValueDictionary()
+
+
+def row_id(key: Sequence[Any], place: int | None) -> str:
+    """The id of a row that has a key.
+
+    Args:
+        key: The values of the key.
+        place: How many rows came before it, if its key did.
+
+    Example:
+        >>> row_id([1], 2)
+        '22e76cabb5eac9fa74fd8dda4d1d7961#2'
+    """
+    fingerprint = digest(canonical_json(_alike(key)))
+    return fingerprint if place is None else f"{fingerprint}{PLACE_MARK}{place}"
+
+
+def _alike(key: Sequence[Any]) -> list[str]:
+    """The values as text: dlt brings those of a column to one type, so 1 and "1" may be one key."""
+    return [
+        str(int(value) if isinstance(value, float) and value.is_integer() else value)
+        for value in key
+    ]

@@ -5,76 +5,57 @@ Those that cannot be loaded are refused, those whose key came before are told ap
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dlt
+from dlt.common.exceptions import ResourceNameNotAvailable
 from dlt.common.json import json
 from dlt.common.schema.typing import C_DLT_ID
 from dlt.common.schema.utils import get_columns_names_with_prop
+from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
-from dlt.extract.items_transform import MapItem
+from dlt.extract.extractors import ImportFileMeta
+from dlt.extract.hints import HintsMeta
+from dlt.extract.items import TableNameMeta
+from dlt.extract.items_transform import BaseItemTransform, ItemTransform, MapItem
+from dlt.extract.utils import get_data_item_format
 
-from dagster_qdrant.destination.tables.repeated_keys import RepeatedKeys
+from dagster_qdrant.destination.tables.repeated_keys import RepeatedKeys, row_id
+from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
 from dagster_qdrant.errors import QdrantTerminalError
 
+if TYPE_CHECKING:
+    from dlt.common.normalizers.naming import NamingConvention
+    from dlt.extract.pipe import Pipe
 
-class RowCheck(MapItem):
-    """A step of a resource that refuses rows without a key and values that JSON cannot hold.
 
-    dlt refuses them too, later, when it no longer knows which row it was.
+class RowCheck(ItemTransform[Any, Any]):
+    """Has the rows of a resource checked that are extracted to be loaded.
+
+    They are checked in a step that is added behind all others once the pipe is complete. There,
+    transformers have their copy of a row already: what is added to it does not travel with theirs.
     """
 
     # After filters and maps, also those that are added later, and after dlt's validation.
     placement_affinity: ClassVar[float] = 0.95
 
-    def __init__(self) -> None:
-        super().__init__(self._check)
-        self._rows = 0
-        self._key: tuple[str, ...] | None = None
-        self._repeated_keys: RepeatedKeys | None = None
+    def __init__(self, pipe: Pipe | None = None) -> None:
+        BaseItemTransform.__init__(self)
+        self._pipe = pipe
 
     def bind(self, pipe: Any) -> RowCheck:
-        """Begin to count anew with each extraction; a resource may be extracted many times."""
-        return RowCheck()
+        """Begin anew with each extraction; a resource may be extracted many times."""
+        return RowCheck(pipe if _is_extracted() else None)
 
-    def _check(self, row: Any) -> Any:
-        self._rows += 1
-        if not isinstance(row, dict):  # a data frame is checked by what turns it into rows
-            return row
-        if self._key is None:  # as late as this, since a run may have a disposition of its own
-            self._key = _merge_key(dlt.current.resource(), row)
-        self._refuse_unfit_value(row)
-        if not self._key:
-            return row
-        self._refuse_missing_key(row)
-        return self._told_apart(row)
-
-    def _refuse_unfit_value(self, row: dict[Any, Any]) -> None:
-        try:
-            json.typed_dumpb(row)
-        except Exception as error:
-            name, reason = next(_unfit_columns(row), (", ".join(map(repr, row)), error))
-            raise QdrantTerminalError(
-                f"Row {self._rows} of resource `{dlt.current.resource_name()}` has a value in "
-                f"`{name}` that cannot be loaded: {repr(row.get(name, row))[:200]} ({reason}). "
-                "Turn it into text, say with `resource.add_map(...)`, or leave it out."
-            ) from error
-
-    def _refuse_missing_key(self, row: dict[Any, Any]) -> None:
-        for name in self._key or ():
-            if row.get(name) is None:
-                raise QdrantTerminalError(
-                    f"Row {self._rows} of resource `{dlt.current.resource_name()}` has no value in "
-                    f"its key `{name}`, so it cannot be told from other rows: {str(row)[:200]}. "
-                    "Fill it, choose another `primary_key`, or drop such rows with "
-                    "`resource.add_filter(...)`."
-                )
-
-    def _told_apart(self, row: dict[Any, Any]) -> dict[Any, Any]:
-        if self._repeated_keys is None:
-            self._repeated_keys = RepeatedKeys()
-        row_id = self._repeated_keys.row_id([row[name] for name in self._key or ()])
-        return row if row_id is None else {C_DLT_ID: row_id, **row}
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        """See that the step is there before the first row comes to it."""
+        if self._pipe is not None:
+            self._pipe.insert_step(_CheckedRows(), len(self._pipe))
+            self._pipe = None
+        return item
 
 
 def check_rows(resource: DltResource) -> DltResource:
@@ -91,6 +72,184 @@ def check_rows(resource: DltResource) -> DltResource:
     return resource
 
 
+def _is_extracted() -> bool:
+    """Whether a pipe that begins is to be loaded, and not read by some function, say a resource."""
+    try:
+        load_package_state()
+        dlt.current.resource_name()
+    except CurrentLoadPackageStateNotAvailable:
+        return False
+    except ResourceNameNotAvailable:
+        return True
+    return False
+
+
+@dataclass
+class _KeyOfTable:
+    """The key by which the rows of a table are merged, in rows whose names are still the source's.
+
+    Args:
+        table: The table.
+        columns: The columns of the key, as dlt normalizes their names.
+        naming: How it does.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    naming: NamingConvention
+    _names: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: Any, naming: NamingConvention) -> _KeyOfTable:
+        """Read the key off a table as a resource's hints make it; none if it is not merged."""
+        key: list[str] = []
+        if table.get("write_disposition") == "merge":
+            key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
+            key = key or get_columns_names_with_prop(table, "unique", include_incomplete=True)
+        name = naming.normalize_table_identifier(str(table["name"]))
+        return cls(name, tuple(map(naming.normalize_path, key)), naming)
+
+    def values(self, row: Mapping[Any, Any]) -> list[Any]:
+        """The values of the key; None where a row has none."""
+        values = []
+        for column in self.columns:
+            value = row.get(self._names.get(column, column))
+            if value is None:
+                value = next(self._found(row, column, ()), None)
+            values.append(value)
+        return values
+
+    def names(self, columns: Sequence[str]) -> list[str | None]:
+        """The names that the columns of the key have among those of a data frame."""
+        normalized = {self._normalized(name): name for name in columns}
+        return [normalized.get(column) for column in self.columns]
+
+    def _found(self, row: Mapping[Any, Any], column: str, path: tuple[str, ...]) -> Iterator[Any]:
+        """The values that dlt will put into a column: of another spelling, or out of a dict."""
+        for name, value in row.items():
+            normalized = (*path, self._normalized(name))
+            if self.naming.shorten_fragments(*normalized) == column and value is not None:
+                if not path:
+                    self._names[column] = name
+                yield value
+            elif isinstance(value, Mapping):
+                yield from self._found(value, column, normalized)
+
+    def _normalized(self, name: Any) -> str:
+        text = str(name)
+        return self.naming.normalize_identifier(text) if text.strip() else ""
+
+
+class _CheckedRows(MapItem):
+    """Refuses rows without a key and values that JSON cannot hold, and tells repeated keys apart.
+
+    dlt refuses them too, later, when it no longer knows which row it was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self._check)
+        self._rows = 0
+        self._resource: DltResource | None = None
+        self._keys: dict[str, _KeyOfTable] = {}
+        self._repeated_keys: RepeatedKeys | None = None
+
+    def _check(self, item: Any, meta: Any) -> Any:
+        if isinstance(meta, ImportFileMeta):
+            return item
+        if not isinstance(item, dict):
+            item_format = get_data_item_format(item)
+            if item_format == "arrow":
+                return self._check_frame(item, meta)
+            if item_format != "object":  # a query, which has no rows here
+                return item
+        elif PLACE_MARK in str(item.get(C_DLT_ID, "")):  # read from a collection of ours
+            item = {name: value for name, value in item.items() if name != C_DLT_ID}
+        self._rows += 1
+        row = self._row(item)
+        key = self._key(item, meta)
+        if not key.columns:
+            return item
+        values = key.values(row)
+        self._refuse_missing_key(key.columns, values, row)
+        place = self._place(key.table, values)
+        return item if place is None else {**row, C_DLT_ID: row_id(values, place)}
+
+    def _row(self, item: Any) -> dict[Any, Any]:
+        """What dlt makes of an item: it takes models, data classes and single values too."""
+        try:
+            encoded = json.typed_dumpb(item)
+        except Exception as error:
+            row = item if isinstance(item, dict) else {"value": item}
+            name, reason = next(_unfit_columns(row), (", ".join(map(repr, row)), error))
+            raise QdrantTerminalError(
+                f"Row {self._rows} of resource `{dlt.current.resource_name()}` has a value in "
+                f"`{name}` that cannot be loaded: {repr(row.get(name, row))[:200]} ({reason}). "
+                "Turn it into text, say with `resource.add_map(...)`, or leave it out."
+            ) from error
+        if isinstance(item, dict):
+            return item
+        decoded = json.typed_loadb(encoded)
+        return decoded if isinstance(decoded, dict) else {"value": item}
+
+    def _check_frame(self, item: Any, meta: Any) -> Any:
+        """Tell the rows of an Arrow table or data frame apart, each by an id of its own."""
+        table = _arrow_table(item)
+        key = self._key(table, meta)
+        before, self._rows = self._rows, self._rows + table.num_rows
+        if not key.columns or not table.num_rows:
+            return item
+        names = key.names(table.schema.names)
+        nothing = [None] * table.num_rows
+        columns = [nothing if name is None else table[name].to_pylist() for name in names]
+        ids = []
+        for number, values in enumerate(zip(*columns, strict=True)):
+            if None in values:
+                self._rows = before + number + 1
+                row = table.slice(number, 1).to_pylist()[0]
+                self._refuse_missing_key(key.columns, values, row)
+            ids.append(row_id(values, self._place(key.table, values)))
+        return _with_ids(table, key.naming.normalize_identifier(C_DLT_ID), ids)
+
+    def _key(self, item: Any, meta: Any) -> _KeyOfTable:
+        # As late as this, since a run may have a disposition of its own, and each table its key.
+        resource = self._resource = self._resource or dlt.current.resource()
+        if isinstance(meta, HintsMeta) and meta.hints:  # dlt takes them over when it writes the row
+            self._keys.clear()
+            resource = resource._clone()
+            resource.merge_hints(meta.hints, bool(meta.create_table_variant))
+            if meta.create_table_variant:
+                meta = TableNameMeta(str(meta.hints["table_name"]))
+            return _KeyOfTable.of(resource.compute_table_schema(item, meta), _naming())
+        name: Any = meta.table_name if isinstance(meta, TableNameMeta) else resource.table_name
+        name = str(name(item) if callable(name) else name)
+        key = self._keys.get(name)
+        if key is None:
+            table = resource.compute_table_schema(item, meta)
+            key = self._keys[name] = _KeyOfTable.of(table, _naming())
+        return key
+
+    def _refuse_missing_key(
+        self, columns: Sequence[str], values: Sequence[Any], row: Mapping[Any, Any]
+    ) -> None:
+        for name, value in zip(columns, values, strict=True):
+            if value is None:
+                raise QdrantTerminalError(
+                    f"Row {self._rows} of resource `{dlt.current.resource_name()}` has no value in "
+                    f"its key `{name}`, so it cannot be told from other rows: {str(row)[:200]}. "
+                    "Fill it, choose another `primary_key`, or drop such rows with "
+                    "`resource.add_filter(...)`."
+                )
+
+    def _place(self, table: str, values: Sequence[Any]) -> int | None:
+        if self._repeated_keys is None:
+            self._repeated_keys = RepeatedKeys.of_load(load_package_state()["load_id"])
+        return self._repeated_keys.place(table, values)
+
+
+def _naming() -> NamingConvention:
+    return dlt.current.source_schema().naming
+
+
 def _unfit_columns(row: dict[Any, Any]) -> Any:
     for name, value in row.items():
         try:
@@ -99,10 +258,27 @@ def _unfit_columns(row: dict[Any, Any]) -> Any:
             yield repr(name)[1:-1] if isinstance(name, str) else repr(name), error
 
 
-def _merge_key(resource: DltResource, row: Any) -> tuple[str, ...]:
-    """The columns by which rows are merged; none if they are not."""
-    table = resource.compute_table_schema(row)
-    if table.get("write_disposition") != "merge":
-        return ()
-    key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
-    return tuple(key or get_columns_names_with_prop(table, "unique", include_incomplete=True))
+def _arrow_table(item: Any) -> Any:
+    """A data frame of any kind as an Arrow table, as dlt makes one of it."""
+    from dlt.common.libs import is_pandas_frame, is_polars_frame
+
+    if is_pandas_frame(item):
+        from dlt.common.libs.pandas import pandas_to_arrow
+
+        return pandas_to_arrow(item)
+    if is_polars_frame(item):
+        from dlt.common.libs.polars import polars_to_arrow
+
+        return polars_to_arrow(item)
+    return item
+
+
+def _with_ids(table: Any, column: str, ids: list[str]) -> Any:
+    import pyarrow  # type: ignore[import-untyped]
+
+    if isinstance(table, pyarrow.RecordBatch):
+        table = pyarrow.Table.from_batches([table])
+    if column in table.column_names:
+        table = table.drop_columns([column])
+    id_field = pyarrow.field(column, pyarrow.string(), nullable=False)
+    return table.append_column(id_field, pyarrow.array(ids, pyarrow.string()))
