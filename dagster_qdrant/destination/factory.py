@@ -14,6 +14,9 @@ from dagster_qdrant.destination.configuration import (
 from dagster_qdrant.destination.tables.names import MAX_IDENTIFIER_LENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlt.common.schema.typing import TLoaderMergeStrategy, TTableSchema
     from qdrant_client import QdrantClient
 
     from dagster_qdrant.destination.job_client import QdrantJobClient
@@ -120,7 +123,8 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         caps.max_text_data_type_length = 8 * 1024 * 1024
         caps.is_max_text_data_type_length_in_bytes = False
         caps.supports_ddl_transactions = False
-        caps.supported_merge_strategies = ["upsert"]
+        caps.supported_merge_strategies = ["upsert", "delete-insert"]
+        caps.merge_strategies_selector = _merge_strategies
         caps.supported_replace_strategies = ["truncate-and-insert", "insert-from-staging"]
         # One file of a table at a time: it uses all cores anyway, and rows that come twice are
         # told apart by what is in the collection.
@@ -147,6 +151,16 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         from dagster_qdrant.destination.job_client import QdrantJobClient
 
         return QdrantJobClient
+
+
+def _merge_strategies(
+    supported: Sequence[TLoaderMergeStrategy], /, *, table_schema: TTableSchema
+) -> Sequence[TLoaderMergeStrategy]:
+    """Refuse other strategies in words that say what to do, when dlt first asks."""
+    from dagster_qdrant.destination.refusals import refuse_merge_strategy
+
+    refuse_merge_strategy(table_schema)
+    return supported
 
 
 qdrant.register()

@@ -40,12 +40,13 @@ from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
 from dagster_qdrant.destination.loads.load_package import emptied_tables
+from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
     refuse_rows_of_another_key,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
-    refuse_unfit_nested_disposition,
+    refuse_unfit_nested_dispositions,
     refuse_unknown_model,
 )
 from dagster_qdrant.destination.tables.table_plan import TablePlan
@@ -140,6 +141,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         info = self.collections.describe(collection) if self._connection else None
         return list(about(info).get("embed", ())) if info else None
 
+    def _nested_plans(self, root: TablePlan) -> list[TablePlan]:
+        nested = get_nested_tables(self.schema.tables, root.table_name, include_self=False)
+        return [self.plan(str(table["name"])) for table in nested]
+
     def _plans_before(self) -> dict[str, TablePlan]:
         """How tables were loaded last, as far as this schema knows."""
         stored = self.dlt_tables.newest_schema(self.schema.name)
@@ -215,6 +220,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         for table_name in (self.schema.version_table_name, self.schema.loads_table_name):
             ensure_collection(self.collections, self.plan(table_name), self.config.embedding)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
+        load_id = load_package_state()["load_id"]
         dlt_tables = set(self.schema.dlt_table_names())
         before = self._plans_before()
         emptied = emptied_tables()
@@ -224,10 +230,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
             refuse_merge_without_key(hints, plan)
-            for nested in get_nested_tables(
-                self.schema.tables, plan.table_name, include_self=False
-            ):
-                refuse_unfit_nested_disposition(plan, self.plan(str(nested["name"])))
+            nested = self._nested_plans(plan)
+            refuse_unfit_nested_dispositions(plan, nested)
+            refuse_rows_without_order(load_id, plan, nested)
             if plan.table_name not in emptied:
                 refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
@@ -237,7 +242,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)
-        with self.load(load_package_state()["load_id"]).lease.alive(self.dlt_tables):
+        with self.load(load_id).lease.alive(self.dlt_tables):
             pass  # Now that it is the load's turn, dlt drops what it is told to refresh.
         return tables
 

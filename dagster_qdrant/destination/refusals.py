@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dlt.common.schema.typing import DLT_NAME_PREFIX, TTableSchema
@@ -18,36 +19,60 @@ from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOption
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params, why_unfit
 
+logger = logging.getLogger(__name__)
+
+# dlt's names of what is done here: the row of a key takes the place of the former one. With the
+# second one dlt gives each row an id of its own, and not all rows of a key the same.
+MERGE_STRATEGIES = ("upsert", "delete-insert")
 _PAGE = 1024
 _NOT_TEXT = {"binary": "bytes", "json": "nested data"}
+
+
+def refuse_merge_strategy(table: TTableSchema) -> None:
+    """A merge has to follow a rule that Qdrant can keep.
+
+    Raises:
+        QdrantTerminalError: For a merge strategy that there is not.
+    """
+    strategy = table.get("x-merge-strategy")
+    if table.get("write_disposition") == "merge" and strategy not in (None, *MERGE_STRATEGIES):
+        raise QdrantTerminalError(
+            f"Table `{table['name']}` asks for the merge strategy '{strategy}', which this "
+            "destination does not have. Use `write_disposition={'disposition': 'merge', "
+            "'strategy': 'upsert'}`: one point a key, the newest row wins."
+        )
 
 
 def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
     """A merge has to know which point a row belongs to, and by which rule.
 
     Raises:
-        QdrantTerminalError: Without a key, or with a merge strategy other than "upsert".
+        QdrantTerminalError: Without a key, or with an option that would have no effect.
     """
     if plan.write_disposition != "merge" or plan.nested:
         return
     name = plan.table_name
-    strategy = table.get("x-merge-strategy")
-    if strategy not in (None, "upsert"):
-        raise QdrantTerminalError(
-            f"Table `{name}` asks for the merge strategy '{strategy}', which Qdrant cannot do. "
-            "Use `write_disposition={'disposition': 'merge', 'strategy': 'upsert'}`."
-        )
+    refuse_merge_strategy(table)
     for option in ("source-filter", "destination-scope", "skip-unchanged-rows"):
         if table.get(f"x-merge-{option}"):
             raise QdrantTerminalError(
                 f"Table `{name}` sets the merge option `{option.replace('-', '_')}`, which this "
                 "destination does not have. Remove it."
             )
-    if merge_key := get_columns_names_with_prop(table, "merge_key", include_incomplete=True):
+    merge_key = tuple(get_columns_names_with_prop(table, "merge_key", include_incomplete=True))
+    if merge_key and table.get("x-merge-strategy") == "delete-insert":
         raise QdrantTerminalError(
-            f"Table `{name}` has the merge key {_names(tuple(merge_key))}, by which this "
-            "destination cannot merge: it replaces row by row. Merge by a `primary_key` alone, or "
-            "load the rows of a merge key as a partition, with the write disposition 'replace'."
+            f"Table `{name}` has the merge key {_names(merge_key)} and the merge strategy "
+            "'delete-insert', by which this destination cannot merge: it replaces row by row. "
+            "Merge by a `primary_key` alone, or load the rows of a merge key as a partition, with "
+            "the write disposition 'replace'."
+        )
+    if merge_key and plan.key:
+        logger.warning(
+            "Table `%s` has the merge key %s, which is ignored: its rows are merged by %s.",
+            name,
+            _names(merge_key),
+            _names(plan.key),
         )
     if not plan.key:
         raise QdrantTerminalError(
@@ -62,20 +87,21 @@ def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
         )
 
 
-def refuse_unfit_nested_disposition(root: TablePlan, nested: TablePlan) -> None:
+def refuse_unfit_nested_dispositions(root: TablePlan, nested: Iterable[TablePlan]) -> None:
     """Nested rows of a merge are merged by the rows that they belong to, and in no other way.
 
     Raises:
         QdrantTerminalError: If a nested table of a merged one is to be appended or replaced.
     """
-    if root.write_disposition != "merge" or nested.write_disposition == "merge":
-        return
-    raise QdrantTerminalError(
-        f"Table `{nested.table_name}` has the write disposition '{nested.write_disposition}', but "
-        f"is nested in `{root.table_name}`, which is merged. dlt cannot load that. Give it 'merge' "
-        "too (`make_nested_hints(write_disposition='merge')`), or a `primary_key` of its own, "
-        "which makes it a table that is not nested."
-    )
+    for plan in nested:
+        if root.write_disposition != "merge" or plan.write_disposition == "merge":
+            continue
+        raise QdrantTerminalError(
+            f"Table `{plan.table_name}` has the write disposition '{plan.write_disposition}', but "
+            f"is nested in `{root.table_name}`, which is merged. dlt cannot load that. Give it "
+            "'merge' too (`make_nested_hints(write_disposition='merge')`), or a `primary_key` of "
+            "its own, which makes it a table that is not nested."
+        )
 
 
 def refuse_rows_of_another_key(

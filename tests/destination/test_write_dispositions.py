@@ -103,11 +103,38 @@ def test_merge_by_a_unique_column_works_without_a_primary_key(
     assert ids(qdrant_target, f"{dataset}_films") == [1, 2, 3]
 
 
-@pytest.mark.parametrize("strategy", ["scd2", "delete-insert", "insert-only"])
-def test_a_merge_strategy_that_is_not_supported_is_refused_by_name(load: Load, strategy):
+@pytest.mark.parametrize("strategy", ["scd2", "insert-only"])
+@pytest.mark.parametrize("kind", ["rows", "arrow"])
+def test_a_merge_strategy_that_is_not_supported_is_refused_by_name(load: Load, strategy, kind):
+    import pyarrow
+
+    rows = FILMS if kind == "rows" else pyarrow.Table.from_pylist(FILMS)
     merge = {"disposition": "merge", "strategy": strategy}
-    with pytest.raises(PipelineStepFailed, match=strategy):
-        load(films(write_disposition=merge, primary_key="id"))
+    with pytest.raises(
+        PipelineStepFailed, match=f"`films` asks for the merge strategy '{strategy}'.*'upsert'"
+    ):
+        load(films(rows, write_disposition=merge, primary_key="id"))
+
+
+def test_a_merge_key_beside_a_primary_key_is_ignored_with_a_warning(
+    load: Load, qdrant_target: Target, dataset, caplog
+):
+    hints = {"write_disposition": "merge", "primary_key": "id", "merge_key": ["title", "id"]}
+    load(films(**hints))
+    load(films([{"id": 3, "title": "Moon"}], **hints))
+    assert ids(qdrant_target, f"{dataset}_films") == [1, 2, 3]
+    assert "has the merge key `id`, `title`, which is ignored" in caplog.text
+
+
+def test_a_merge_key_is_refused_where_dlt_would_merge_by_it(load: Load):
+    merge = {"disposition": "merge", "strategy": "delete-insert"}
+    with pytest.raises(PipelineStepFailed, match="the merge key `title`.*replaces row by row"):
+        load(films(write_disposition=merge, primary_key="id", merge_key="title"))
+
+
+def test_a_merge_key_alone_is_no_key(load: Load):
+    with pytest.raises(PipelineStepFailed, match="no key.*Give the resource a `primary_key`"):
+        load(films(write_disposition="merge", merge_key="id"))
 
 
 MERGE = {"write_disposition": "merge", "primary_key": "id"}
@@ -422,7 +449,12 @@ def after(table: dict[int, Any], disposition: str, rows: list[Any], order: str |
     return {key: row for key, row in merged.items() if key not in winners or not row["gone"]}
 
 
-@given(loads=SOME_LOADS, order=st.sampled_from([None, "desc", "asc"]), window=st.integers(1, 4))
+@given(
+    loads=SOME_LOADS,
+    order=st.sampled_from([None, "desc", "asc"]),
+    window=st.integers(1, 4),
+    strategy=st.sampled_from(["upsert", "delete-insert"]),
+)
 @settings(
     max_examples=int(os.environ.get("EXAMPLES", "12")),
     deadline=None,
@@ -430,7 +462,7 @@ def after(table: dict[int, Any], disposition: str, rows: list[Any], order: str |
     suppress_health_check=list(HealthCheck),
 )
 def test_any_loads_leave_what_a_simple_model_says(
-    model, tmp_path_factory, monkeypatch, loads, order, window
+    model, tmp_path_factory, monkeypatch, loads, order, window, strategy
 ):
     from dagster_qdrant.destination import load_job
 
@@ -452,7 +484,10 @@ def test_any_loads_leave_what_a_simple_model_says(
         rows = given_rows
         if disposition == "replace":
             rows = [{**row, "gone": None} for row in {row["id"]: row for row in rows}.values()]
-        hints = {"write_disposition": disposition, "primary_key": "id", "columns": columns}
+        written: Any = disposition
+        if disposition == "merge":
+            written = {"disposition": "merge", "strategy": strategy}
+        hints = {"write_disposition": written, "primary_key": "id", "columns": columns}
         pipeline.run(films(rows, **hints))
         table = after(table, disposition, rows, order)
         expected = {

@@ -37,6 +37,16 @@ def failed_tables(load_id: str) -> set[str]:
     return {job.table_name for job in _jobs(load_id)["failed_jobs"]}
 
 
+def files_of(load_id: str, table_name: str) -> list[str]:
+    """The paths of a table's files in a load, in whatever state they are."""
+    package = Container()[LoadPackageStateInjectableContext].storage
+    paths = [
+        package.get_job_file_path(load_id, state, job.file_name())
+        for state, job in package.list_job_with_states_for_table(load_id, table_name)
+    ]
+    return sorted(map(package.storage.make_full_path, paths))
+
+
 def emptied_tables() -> set[str]:
     """The tables that the load drops or empties before it loads: dlt's `refresh`."""
     package = load_package_state()["state"]

@@ -45,11 +45,7 @@ class Row:
             identity: What tells it from other rows. Default: its content.
             point_id: Its point's id. Default: the one that follows from its identity.
         """
-        content = {
-            name: value
-            for name, value in payload.items()
-            if name not in plan.links and name not in OWN_FIELDS
-        }
+        content = content_of(payload, plan)
         identity = content if identity is None else identity
         text = embedding_text(payload, plan.embed, plan.variants)
         return cls(
@@ -63,6 +59,21 @@ class Row:
             ),
             size=size,
         )
+
+
+def content_of(payload: Mapping[str, Any], plan: TablePlan) -> dict[str, Any]:
+    """What of a row counts: all but what dlt makes anew for each load, and what is added here."""
+    return {
+        name: value
+        for name, value in payload.items()
+        if name not in plan.links and name not in OWN_FIELDS
+    }
+
+
+def is_deleted(mark: Any) -> bool:
+    """Whether a value of a `hard_delete` column deletes its row."""
+    # dlt's rule: a boolean deletes when it is true, any other value when it is not NULL.
+    return mark if isinstance(mark, bool) else mark is not None
 
 
 def embedding_text(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.rows import Row, is_deleted
 from dagster_qdrant.destination.tables.table_plan import (
     DELETED,
     EMBEDDING_HASH,
@@ -152,7 +152,7 @@ class TableLoader:
                 continue
             if superseded := plan.superseded(row.payload, [known]):
                 row.payload[SUPERSEDED] = superseded
-            if plan.hard_delete and _is_deleted(row.payload.get(plan.hard_delete)):
+            if plan.hard_delete and is_deleted(row.payload.get(plan.hard_delete)):
                 window.new_points -= not is_new
                 self._delete(row, window)
                 continue
@@ -327,8 +327,3 @@ def _name(row: Row, plan: TablePlan) -> str:
     """What a reader knows a row by."""
     key = [f"`{name}` {str(row.payload.get(name))[:100]}" for name in plan.key]
     return " and ".join(key) or f"point {row.point_id}"
-
-
-def _is_deleted(mark: Any) -> bool:
-    # dlt's rule: a boolean deletes when it is true, any other value when it is not NULL.
-    return mark if isinstance(mark, bool) else mark is not None
