@@ -75,7 +75,7 @@ class QdrantLoadJob(RunnableLoadJob):
         client: _Client = self._job_client  # type: ignore[assignment]
         try:
             with self._lease.alive(client.dlt_tables):
-                self._load(client.collections)
+                self._load(client)
         except LoadTakenBackError:
             remove_stragglers(self._load_id, client.dlt_tables, client.collections)
             raise
@@ -83,7 +83,7 @@ class QdrantLoadJob(RunnableLoadJob):
             # dlt creates collections once a load, and loads files once that it knows are loaded.
             ensure_collection(client.collections, self._plan, self._config.embedding)
             for completed in self._completed_files():
-                completed._load(client.collections)
+                completed._load(client)
             raise QdrantTransientError(
                 f"Collection `{self._plan.target}` was deleted while table "
                 f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "
@@ -98,8 +98,14 @@ class QdrantLoadJob(RunnableLoadJob):
             job.set_run_vars(self._load_id, self._schema, self._load_table)
             yield job
 
-    def _load(self, collections: Collections) -> None:
-        loader = TableLoader(collections, self._plan, self._config, self._load_id)
+    def _load(self, client: _Client) -> None:
+        loader = TableLoader(
+            client.collections,
+            self._plan,
+            self._config,
+            self._load_id,
+            lambda loads: self._lease.incomplete(loads, client.dlt_tables),
+        )
         with self._progress.shown() as report:
             loader.load(self._windows(), report)
         load_reports.add(self._load_id, self._plan.table_name, loader.counts)

@@ -5,8 +5,9 @@ import threading
 import dlt
 import numpy as np
 import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
 
-from dagster_qdrant import QdrantTransientError, qdrant_adapter
+from dagster_qdrant import QdrantTerminalError, QdrantTransientError, qdrant_adapter
 from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.embedding import local
@@ -142,6 +143,44 @@ def test_every_row_knows_the_load_that_brought_it(
     }
     unchanged = first if disposition == "merge" else second  # a merge leaves it alone
     assert brought == {1: second, 2: unchanged, 3: unchanged}
+
+
+def test_an_unchanged_row_of_a_load_that_died_belongs_to_the_next_that_has_it(
+    load: Load, qdrant_target: Target, dataset, monkeypatch
+):
+    """Who reads rows together with dlt's loads finds those of complete loads only."""
+    from dagster_qdrant.destination.loads import load as load_room
+    from dagster_qdrant.destination.loads.dlt_tables import DltTables
+
+    def dies(*_):
+        raise QdrantTerminalError("the end")
+
+    def brought():
+        return {p.payload["id"]: p.payload["_dlt_load_id"] for p in points()}
+
+    def points():
+        return qdrant_target.points(f"{dataset}_films")
+
+    first = load(films(FILMS[:1])).last_trace.last_load_info.loads_ids[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(load_room, "remove_what_the_load_outdates", dies)
+        with pytest.raises(PipelineStepFailed, match="the end"):
+            load(films(), machine="another")
+    assert len(set(brought().values())) == 2
+    pipeline = load(films())
+    [second] = pipeline.last_trace.last_load_info.loads_ids
+    assert brought() == {1: first, 2: second, 3: second}
+    assert counts(pipeline).unchanged == 3
+
+    asked = []
+    original = DltTables.completed
+    monkeypatch.setattr(
+        DltTables, "completed", lambda self, ids: asked.append(ids) or original(self, ids)
+    )
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    load(films())
+    assert brought() == {1: first, 2: second, 3: second}
+    assert asked.count({first}) == 1
 
 
 @pytest.mark.parametrize("disposition", ["merge", "replace"])

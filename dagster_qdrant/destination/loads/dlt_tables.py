@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -96,7 +96,7 @@ class DltTables:
             self._states, condition, order_by, fields=[load_id]
         ):
             loads = {record.id: (record.payload or {}).get(load_id) for record in page}
-            completed = self._completed([load for load in loads.values() if load])
+            completed = self.completed({load for load in loads.values() if load})
             for point_id, load in loads.items():
                 if load in completed:
                     payload = self._collections.payload(self._states, point_id)
@@ -153,11 +153,11 @@ class DltTables:
                 wait=True,
             )
 
-    def _completed(self, load_ids: list[str]) -> set[str]:
+    def completed(self, load_ids: Set[str]) -> set[str]:
         """Which of some loads are complete."""
         load_id, status = self._field(C_DLT_LOADS_TABLE_LOAD_ID), self._field("status")
         pages = self._collections.pages_with(
-            self._loads, load_id, load_ids, payload=[load_id, status]
+            self._loads, load_id, sorted(load_ids), payload=[load_id, status]
         )
         loads = [record.payload or {} for records in pages for record in records]
         return {load[load_id] for load in loads if load[status] == LoadStatus.COMPLETE}

@@ -16,7 +16,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
@@ -75,6 +75,7 @@ class LoadLease:
         self._former: list[LoadRecord] = []
         self._beats = itertools.count(1)
         self._lost = False
+        self._looked_up: dict[str, bool] = {}  # whether other loads are complete
 
     @contextmanager
     def alive(self, dlt_tables: DltTables) -> Iterator[None]:
@@ -219,6 +220,13 @@ class LoadLease:
 
     def _taken_back(self) -> LoadTakenBackError:
         return LoadTakenBackError(self._load_id, self._load.pipeline_name)
+
+    def incomplete(self, load_ids: Set[str], dlt_tables: DltTables) -> Set[str]:
+        """Which of some loads are not complete; each is looked up once."""
+        if unknown := load_ids - self._looked_up.keys():
+            completed = dlt_tables.completed(unknown)
+            self._looked_up |= {load_id: load_id in completed for load_id in unknown}
+        return {load_id for load_id in load_ids if not self._looked_up[load_id]}
 
     def complete(self, dlt_tables: DltTables) -> None:
         """Write down that the load is complete; with this its rows count.

@@ -6,7 +6,7 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ class TableLoader:
         plan: How the rows become points.
         config: The destination's options.
         load_id: The load that the rows belong to.
+        incomplete: Tells which of some loads are not complete.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class TableLoader:
         plan: TablePlan,
         config: QdrantDestinationConfiguration,
         load_id: str,
+        incomplete: Callable[[Set[str]], Set[str]] = lambda _: frozenset(),
     ) -> None:
         self.counts = LoadCounts()
+        self._incomplete = incomplete
         self._collections = collections
         self._connection = collections.connection
         self._plan = plan
@@ -140,6 +143,7 @@ class TableLoader:
         existing = self._look_up([row.point_id for row in rows])
         if plan.write_disposition == "replace":
             existing |= self._tell_twins_apart(rows, existing)
+        dead = self._dead_loads(existing.values())
         for row in rows:
             self._choose(row, window)
         for row in window.rows.values():
@@ -165,13 +169,28 @@ class TableLoader:
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
                 window.unchanged.append(row)
-                marks = plan.marks_unchanged or plan.place(row.payload) > 0
+                marks = (
+                    plan.marks_unchanged
+                    or plan.place(row.payload) > 0
+                    or known.get(plan.load_id) in dead
+                )
                 window.marked += [row] * marks
                 is_new = is_new and marks
             else:
                 window.overwrite.append(row)
             window.new_points += is_new
         return window
+
+    def _dead_loads(self, existing: Iterable[Mapping[str, Any]]) -> Set[str]:
+        """The loads that wrote points and never became complete.
+
+        A row of theirs that did not change gets this load's id. By its own, who reads rows together
+        with dlt's loads would not find it.
+        """
+        if self._plan.write_disposition != "merge" or self._plan.marks_unchanged:
+            return frozenset()
+        loads = {str(known.get(self._plan.load_id)) for known in existing} - {self._load_id}
+        return self._incomplete(loads) if loads else loads
 
     def _choose(self, row: Row, window: Window) -> None:
         """Take a row into a window, unless one of the same key counts that is there already."""
