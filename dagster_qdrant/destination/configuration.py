@@ -11,6 +11,7 @@ from dlt.common.configuration.specs.base_configuration import (
     BaseConfiguration,
     CredentialsConfiguration,
 )
+from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.client import (
     DestinationClientConfiguration,
     DestinationClientDwhConfiguration,
@@ -19,6 +20,7 @@ from dlt.common.storages.configuration import WithLocalFiles
 from dlt.common.typing import TSecretStrValue
 from dlt.common.utils import digest128
 
+from dagster_qdrant.destination.configured_names import refuse_unknown_names
 from dagster_qdrant.embedding.options import DEFAULT_MODEL, EmbeddingOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import collection_name
@@ -137,6 +139,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
 
     def on_resolved(self) -> None:
         """Gather the place from where it may be written, and check all options at once."""
+        refuse_unknown_names(self._section, self._names())
         credentials = self.credentials or QdrantCredentials()
         options = self.options or QdrantClientOptions()
         location = self.location or _only_one(
@@ -225,10 +228,26 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
 
+    @property
+    def _section(self) -> str:
+        return f"destination.{self.destination_name or self.destination_type}"
+
+    @classmethod
+    def _names(cls) -> dict[str, Any]:
+        """The names that options have, in the sections that they are in."""
+        names: dict[str, Any] = dict.fromkeys(
+            DestinationCapabilitiesContext.get_resolvable_fields()
+        )
+        names |= dict.fromkeys(cls.get_resolvable_fields())
+        names |= dict.fromkeys(("location", "path", "dataset_name"))  # which dlt does not look up
+        names["credentials"] = dict.fromkeys(QdrantCredentials.get_resolvable_fields())
+        names["options"] = dict.fromkeys(QdrantClientOptions.get_resolvable_fields())
+        return names
+
     def _configured(self, name: str) -> str | None:
         import dlt
 
-        section = f"destination.{self.destination_name or self.destination_type}.{name}"
+        section = f"{self._section}.{name}"
         keys = [f"{self.pipeline_name}.{section}", section] if self.pipeline_name else [section]
         return next((value for key in keys if (value := dlt.config.get(key, str))), None)
 

@@ -69,7 +69,9 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         partition: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self._refuse_unknown(kwargs)
+        # dlt swallows what is raised here where the type comes from its configuration, and takes
+        # its own destination instead. So unknown options are refused when it first asks for more.
+        self._given = set(kwargs)
         super().__init__(
             credentials=_Credentials(credentials) if isinstance(credentials, dict) else credentials,
             destination_name=destination_name,
@@ -80,10 +82,20 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         self._path = path
         self._partition = partition
 
+    def capabilities(
+        self,
+        config: QdrantDestinationConfiguration | None = None,
+        naming: NamingConvention | None = None,
+    ) -> DestinationCapabilitiesContext:
+        """What the destination can do; dlt asks as soon as a pipeline has it."""
+        self._refuse_unknown()
+        return super().capabilities(config, naming)
+
     def configuration(
         self, initial_config: QdrantDestinationConfiguration | None, accept_partial: bool = False
     ) -> QdrantDestinationConfiguration:
         """The options: what this factory was given, then what dlt's configuration says."""
+        self._refuse_unknown()
         config = initial_config or self.spec()
         config.location = config.location or self._location
         config.path = config.path or self._path
@@ -97,18 +109,15 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         given = {key: value for key, value in (place | params).items() if value is not None}
         return f"qdrant({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
-    @classmethod
-    def _refuse_unknown(cls, options: dict[str, Any]) -> None:
+    def _refuse_unknown(self) -> None:
         from dagster_qdrant.errors import QdrantConfigurationError
 
-        known = {
-            *cls.spec.get_resolvable_fields(),
-            *DestinationCapabilitiesContext.get_resolvable_fields(),
-        }
-        if unknown := sorted(set(options) - known):
+        options = self.spec.get_resolvable_fields()
+        known = {*options, *DestinationCapabilitiesContext.get_resolvable_fields()}
+        if unknown := sorted(self._given - known):
             raise QdrantConfigurationError(
                 f"qdrant() has no option {', '.join(f'`{name}`' for name in unknown)}. It has "
-                f"{', '.join(sorted(cls.spec.get_resolvable_fields()))}."
+                f"{', '.join(sorted(options))}."
             )
 
     def _raw_capabilities(self) -> DestinationCapabilitiesContext:

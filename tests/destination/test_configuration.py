@@ -282,3 +282,44 @@ def test_the_key_shows_nowhere():
         repr(destination),
     ):
         assert "very-secret" not in text
+
+
+def test_a_wrong_option_is_refused_where_the_type_comes_from_the_configuration(
+    monkeypatch, tmp_path
+):
+    """dlt takes its own destination where a factory raises, and says nothing."""
+    monkeypatch.setenv("DESTINATION__QDRANT__DESTINATION_TYPE", "dagster_qdrant.destination.qdrant")
+    destination = dlt.destination("qdrant", modle="x")
+    with pytest.raises(QdrantConfigurationError, match="has no option `modle`"):
+        dlt.pipeline("films", destination=destination, pipelines_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "alike"),
+    [
+        ("destination.qdrant", "modle", "`model`"),
+        ("destination.qdrant.options", "prefer_gprc", "`prefer_grpc`"),
+        ("destination.qdrant.credentials", "apikey", "`api_key`"),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.toml", "secrets.toml", None])
+def test_an_option_in_the_configuration_that_there_is_not_is_refused(
+    monkeypatch, section, name, alike, file
+):
+    if file == "config.toml" and "credentials" in section:
+        section, name, alike = "destination.qdrant", "credential", "`credentials`"
+    if file:
+        write_toml(file, f'[{section}]\n{name} = "secret"\n')
+    else:
+        monkeypatch.setenv(f"{section}.{name}".replace(".", "__").upper(), "secret")
+    with pytest.raises(QdrantConfigurationError, match=f"sets `{name}`.*mean .*{alike}") as refused:
+        configuration()
+    assert (file or "DESTINATION__QDRANT__") in str(refused.value)
+    assert "secret" not in str(refused.value).replace("secrets.toml", "")
+
+
+def test_options_of_other_destinations_are_nobodys_mistake(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT_TOO__MODLE", "x")
+    monkeypatch.setenv("DESTINATION__MODLE", "x")
+    write_toml("config.toml", '[destination]\nmodle = "x"\n[destination.duckdb]\nmodle = "x"\n')
+    assert configuration().model == "BAAI/bge-small-en"
