@@ -112,3 +112,27 @@ def test_refresh_begins_anew(load: Load, qdrant_target: Target, dataset, refresh
     load(dlt.resource([{"title": "Moon"}], name="films"))
     load(dlt.resource([{"title": "Her"}], name="films"), refresh=refresh)
     assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Her"}]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("steps", [["extract"], ["extract", "normalize"]])
+def test_a_schema_that_is_synchronized_first_leaves_collections_that_a_load_can_use(
+    resource: QdrantResource, qdrant_target: Target, dataset, tmp_path, steps, declared
+):
+    pipeline = dlt.pipeline(
+        "films",
+        destination=resource.destination(),
+        dataset_name=dataset,
+        pipelines_dir=str(tmp_path),
+    )
+    columns = {"title": {"data_type": "text"}} if declared else None
+    films = qdrant_adapter(dlt.resource(FILMS, name="films", columns=columns), embed="title")
+    for step in steps:
+        getattr(pipeline, step)(*([films] if step == "extract" else []))
+    pipeline.sync_schema()
+    with resource.get_client() as client:
+        assert vector_params(client.get_collection(f"{dataset}_films"))
+    pipeline.run()
+    with resource.get_client() as client:
+        assert client.get_aliases().aliases == []  # nothing had to be made anew
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 1
