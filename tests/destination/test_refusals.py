@@ -164,14 +164,6 @@ def test_no_server_at_the_address_is_said_within_seconds(tmp_path):
     assert time.monotonic() - start < 20
 
 
-def test_a_merge_key_is_refused(load: Load, qdrant_target: Target, dataset):
-    resource = films([{"id": 1, "day": "monday", "title": "Moon"}], write_disposition="merge")
-    resource.apply_hints(primary_key="id", merge_key="day")
-    with refused("`films` has the merge key `day`.*'replace'"):
-        load(resource)
-    assert f"{dataset}_films" not in qdrant_target.collections()
-
-
 def test_an_extra_merge_option_is_refused(load: Load):
     hints = {"write_disposition": "merge", "primary_key": "id"}
     resource = films([{"id": 1, "title": "Moon"}], **hints)
