@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: Dagster refuses a context so annotated.
 
 from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from dagster import (
@@ -20,9 +21,10 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
-from dagster_qdrant.resource import QdrantResource
+from dagster_qdrant.resource import DEFAULT_RESOURCE_KEY, resource_of
 from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
 from dagster_qdrant.runs.definitions import keep_plan, own_function
+from dagster_qdrant.runs.partition_source import of_first_partition, takes_partition
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def qdrant_assets(
 
 def build_qdrant_assets(
     *,
-    dlt_source: "DltData",
+    dlt_source: Union["DltData", Callable[[str], "DltData"]],
     dataset_name: str | None = None,
     pipeline_name: str | None = None,
     name: str | None = None,
@@ -117,12 +119,17 @@ def build_qdrant_assets(
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
     checks: bool | Literal["blocking"] = False,
+    resource_key: str = DEFAULT_RESOURCE_KEY,
 ) -> AssetsDefinition:
     """Make one asset of each resource of a dlt source, without a function of one's own.
 
     The same as `@qdrant_assets`, whose arguments it takes, over `yield from qdrant.run(context)`.
-    The resource is bound under the key "qdrant". Without a `name`, the op is named after what is
-    loaded (the source, or its resources where not all of them are) and the dataset.
+    Without a `name`, the op is named after what is loaded (the source, or its resources where not
+    all of them are) and the dataset.
+
+    With a `partitions_def`, `dlt_source` may be a function that makes the source of a partition
+    from its key; the assets' names are those of the first partition's source. `resource_key` is the
+    key of the `QdrantResource` that loads, where a project has several.
 
     Example:
         >>> movies = build_qdrant_assets(
@@ -130,8 +137,11 @@ def build_qdrant_assets(
         ... )
         >>> Definitions(assets=[movies], resources={"qdrant": QdrantResource(path="data")})
     """
+    of_partition: Any = dlt_source if takes_partition(dlt_source) else None
+    if of_partition:
+        dlt_source = of_first_partition(of_partition, partitions_def)
     plan = QdrantAssetsPlan.of(
-        dlt_source,
+        dlt_source,  # type: ignore[arg-type]  # another function is refused
         dataset_name=dataset_name,
         pipeline_name=pipeline_name,
         name=name,
@@ -149,11 +159,14 @@ def build_qdrant_assets(
         hooks=hooks,
         pool=pool,
         retry_policy=retry_policy,
+        required_resource_keys={resource_key},
     )
     def assets(
-        context: AssetExecutionContext, qdrant: QdrantResource
+        context: AssetExecutionContext,
     ) -> Iterator[Union[MaterializeResult[Any], AssetCheckResult]]:
-        yield from qdrant.run(context)
+        qdrant = resource_of(context, resource_key)
+        # A dlt resource that takes the key is no function to `run`.
+        yield from qdrant.run(context, partial(of_partition) if of_partition else None)
 
     return assets
 

@@ -13,23 +13,27 @@ from dagster import (
     multi_asset_check,
 )
 
-from dagster_qdrant.resource import QdrantResource
+from dagster_qdrant.resource import DEFAULT_RESOURCE_KEY, resource_of
 from dagster_qdrant.runs.checking import check_apart, check_specs
 from dagster_qdrant.runs.definitions import keep_plan, keys_of, plan_of
 
 
 def build_qdrant_checks(
-    assets: Sequence[AssetsDefinition], *, blocking: bool = False
+    assets: Sequence[AssetsDefinition],
+    *,
+    blocking: bool = False,
+    resource_key: str | None = None,
 ) -> Sequence[AssetChecksDefinition]:
     """Check assets apart from their loads, say on a schedule.
 
     The checks are those of `checks=True`. They read a bounded part of a collection and change
-    nothing. The resource is bound under the key "qdrant".
+    nothing.
 
     Args:
         assets: Assets made by `@qdrant_assets` or `build_qdrant_assets`, without `checks`.
         blocking: Whether a check that fails keeps assets downstream from being materialized, in a
             run that materializes both.
+        resource_key: Key of the `QdrantResource` that checks. Default: the one that loads.
 
     Returns:
         One definition for each of the assets' definitions.
@@ -47,10 +51,12 @@ def build_qdrant_checks(
         ...     resources={"qdrant": QdrantResource(path="data")},
         ... )
     """
-    return [_build_checks(assets_def, blocking) for assets_def in assets]
+    return [_build_checks(assets_def, blocking, resource_key) for assets_def in assets]
 
 
-def _build_checks(assets_def: AssetsDefinition, blocking: bool) -> AssetChecksDefinition:
+def _build_checks(
+    assets_def: AssetsDefinition, blocking: bool, resource_key: str | None
+) -> AssetChecksDefinition:
     plan = plan_of(assets_def) if isinstance(assets_def, AssetsDefinition) else None
     if plan is None:
         raise DagsterInvalidDefinitionError(
@@ -66,14 +72,19 @@ def _build_checks(assets_def: AssetsDefinition, blocking: bool) -> AssetChecksDe
     selected = assets_def.keys
     keys = {name: key for name, key in keys_of(assets_def, plan).items() if key in selected}
 
+    required = sorted(assets_def.op.required_resource_keys)
+    key = resource_key or (required[0] if len(required) == 1 else DEFAULT_RESOURCE_KEY)
+    bound = assets_def.resource_defs
+
     @multi_asset_check(
         name=f"{assets_def.op.name}_checks",
         specs=check_specs(plan, keys, blocking=blocking),
         can_subset=True,
+        required_resource_keys={key},
+        resource_defs={key: bound[key]} if key in bound else None,
     )
-    def checks(
-        context: AssetCheckExecutionContext, qdrant: QdrantResource
-    ) -> Iterator[AssetCheckResult]:
+    def checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        qdrant = resource_of(context, key)
         definition = context.op_execution_context.assets_def
         selected = context.selected_asset_check_keys
         yield from check_apart(qdrant, plan, keys_of(definition, plan), context, selected)

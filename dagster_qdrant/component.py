@@ -2,137 +2,62 @@
 
 # No `from __future__ import annotations` here: Dagster reads the fields' types.
 
-import importlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 from dagster import (
     AssetsDefinition,
     AssetSpec,
+    BackfillPolicy,
     Component,
     ComponentLoadContext,
     Definitions,
-    EnvVar,
-    ResolutionContext,
+    PartitionsDefinition,
     Resolvable,
     Resolver,
-    Scaffolder,
-    scaffold_component,
+    RetryPolicy,
     scaffold_with,
     with_resources,
 )
-from dagster.components.resolved.errors import ResolutionException
-from dagster.components.scaffold.scaffold import ScaffoldRequest
+from dagster.components.resolved.core_models import (
+    DailyPartitionsDefinitionModel,
+    HourlyPartitionsDefinitionModel,
+    MultiRunBackfillPolicyModel,
+    SingleRunBackfillPolicyModel,
+    StaticPartitionsDefinitionModel,
+    TimeWindowPartitionsDefinitionModel,
+    WeeklyPartitionsDefinitionModel,
+    resolve_backfill_policy,
+    resolve_partitions_def,
+)
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from dagster_dlt.translator import DltResourceTranslatorData
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel
 
 from dagster_qdrant.adapter import qdrant_adapter
 from dagster_qdrant.assets import build_qdrant_assets
-from dagster_qdrant.resource import QdrantResource
-from dagster_qdrant.runs.checking import refuse_unknown_checks
-from dagster_qdrant.runs.plan import as_source
+from dagster_qdrant.resource import DEFAULT_RESOURCE_KEY, QdrantResource
+from dagster_qdrant.runs.partition_source import takes_partition
+from dagster_qdrant.runs.plan import as_source, is_source, unique_name
 from dagster_qdrant.translator import QdrantDltTranslator
+from dagster_qdrant.yaml.mistakes import naming_mistakes
+from dagster_qdrant.yaml.resolvers import (
+    ResourceModel,
+    RetryPolicyModel,
+    made,
+    resolve_checks,
+    resolve_resource,
+    resolve_retry_policy,
+    resolve_source,
+    unknown_resource,
+)
+from dagster_qdrant.yaml.scaffolder import LoadScaffolder
 
 if TYPE_CHECKING:
-    from dlt.extract import DltSource
+    from dagster_qdrant.runs.plan import DltData
 
 _Columns = Union[str, list[str]]
-
-# The fields of `QdrantResource`, so that `dg check yaml` knows them. Each may be a template.
-_ResourceModel: type[BaseModel] = create_model(  # type: ignore[call-overload]
-    "QdrantResourceModel",
-    __config__=ConfigDict(extra="forbid"),
-    **{
-        name: (Union[info.annotation, str], Field(default=None, description=info.description))
-        for name, info in QdrantResource.model_fields.items()
-    },
-)
-
-_ENVIRONMENT_VARIABLE = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
-
-
-def _resolve_resource(context: ResolutionContext, model: Optional[BaseModel]) -> Any:
-    if model is None:
-        return None
-    given = model.model_dump(exclude_unset=True)
-    key = given.pop("api_key", None)
-    options: dict[str, Any] = dict(context.resolve_value(given))
-    if key is not None:
-        # A template's value would be stored with the code location, and shown in the UI.
-        variable = _ENVIRONMENT_VARIABLE.fullmatch(key.strip())
-        if variable is None:
-            raise ResolutionException(  # without the lines of the YAML, which hold the key
-                f"{_place(context)}: `api_key` must name an environment variable, so that the key "
-                'is not stored with the definitions: "{{ env.QDRANT_API_KEY }}".'
-            )
-        options["api_key"] = EnvVar(variable[1] or variable[2])
-    return QdrantResource(**options)
-
-
-def _place(context: ResolutionContext) -> str:
-    if context.source_position_tree is None:
-        return "attributes"
-    source = context.source_position_tree.source_error(
-        yaml_path=context.path, inline_error_message="", value_error=True
-    )
-    return f"{source.file_name}:{source.start_line_no} - {source.location}"
-
-
-def _resolve_checks(context: ResolutionContext, value: Any) -> Any:
-    checks = context.resolve_value(value)
-    refuse_unknown_checks(checks)
-    return checks
-
-
-def _resolve_source(context: ResolutionContext, model: Any) -> Any:
-    """What a load names, if it is a source, with the resources that `embed` names."""
-    at_source = context.at_path("source")
-    data = at_source.resolve_value(model.source)
-    if isinstance(data, str):
-        try:
-            data = _import(context, data)
-        except (ImportError, AttributeError, ValueError) as error:
-            _fail(at_source, f"`source` is {data!r}, which cannot be imported: {error}.", model)
-    try:
-        data = _made(data)
-        source = as_source(data, None)
-    except TypeError as error:
-        _fail(at_source, str(error).replace("`dlt_source`", "`source`"), model)
-    if isinstance(model.embed, Mapping):
-        for name in model.embed:
-            if name not in source.resources:
-                _fail(context.at_path("embed").at_path(name), _unknown(name, source), model)
-    return data
-
-
-def _import(context: ResolutionContext, path: str) -> Any:
-    """The object at a dotted path; one that begins with a dot is looked up beside the YAML."""
-    load_context = ComponentLoadContext.from_resolution_context(context)
-    if path.startswith("."):
-        path = f"{load_context.defs_relative_module_name(load_context.path)}{path}"
-    module_name, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module_name), name)
-
-
-def _made(data: Any) -> Any:
-    """What a function makes, or what it is."""
-    from dlt.extract import DltResource, DltSource
-
-    is_function = callable(data) and not isinstance(data, (DltResource, DltSource))
-    return data() if is_function else data
-
-
-def _unknown(name: str, source: "DltSource") -> str:
-    known = ", ".join(f"`{known}`" for known in source.resources)
-    return f"`embed` names the resource `{name}`, which the source does not have. It has {known}."
-
-
-def _fail(context: ResolutionContext, message: str, model: BaseModel) -> NoReturn:
-    """Raise an error that shows the line of the YAML."""
-    raise context.build_resolve_fn_exc([message], field_name=str(context.path[-1]), model=model)
 
 
 @dataclass
@@ -142,10 +67,11 @@ class QdrantLoad(Resolvable):
     source: Annotated[
         Any,
         Resolver.from_model(
-            _resolve_source,
+            resolve_source,
             model_field_type=str,
             description="Dotted path of a dlt source, of resources, or of a function that makes "
-            "them. '.loads.films' is `films` in loads.py beside the YAML.",
+            "them, with `partitions_def` also from the key of a partition. '.loads.films' is "
+            "`films` in loads.py beside the YAML.",
         ),
     ]
     dataset_name: Annotated[
@@ -162,10 +88,49 @@ class QdrantLoad(Resolvable):
     pipeline_name: Annotated[
         Optional[str], Resolver.default(description="The name under which dlt keeps the state.")
     ] = None
+    group_name: Annotated[Optional[str], Resolver.default(description="Group of all assets.")] = (
+        None
+    )
+    partitions_def: Annotated[
+        Optional[PartitionsDefinition],
+        Resolver(
+            resolve_partitions_def,
+            model_field_type=Union[
+                HourlyPartitionsDefinitionModel,
+                DailyPartitionsDefinitionModel,
+                WeeklyPartitionsDefinitionModel,
+                TimeWindowPartitionsDefinitionModel,
+                StaticPartitionsDefinitionModel,
+            ],
+            description="Partitions of the assets.",
+        ),
+    ] = None
+    backfill_policy: Annotated[
+        Optional[BackfillPolicy],
+        Resolver(
+            resolve_backfill_policy,
+            model_field_type=Union[SingleRunBackfillPolicyModel, MultiRunBackfillPolicyModel],
+            description="How a backfill is cut into runs. Default for time windows: one run.",
+        ),
+    ] = None
+    retry_policy: Annotated[
+        Optional[RetryPolicy],
+        Resolver(
+            resolve_retry_policy,
+            model_field_type=RetryPolicyModel,
+            description="How often, and when, a run that failed is tried again.",
+        ),
+    ] = None
+    pool: Annotated[Optional[str], Resolver.default(description="Concurrency pool of the op.")] = (
+        None
+    )
+    op_tags: Annotated[
+        Optional[Mapping[str, Any]], Resolver.default(description="Tags of the op.")
+    ] = None
     checks: Annotated[
         Union[bool, Literal["blocking"]],
         Resolver(
-            _resolve_checks,
+            resolve_checks,
             description="Whether each load is followed by asset checks, or 'blocking'.",
         ),
     ] = False
@@ -185,46 +150,7 @@ class QdrantLoad(Resolvable):
     ] = None
 
 
-class _Scaffolder(Scaffolder):
-    """Writes a load that runs as it is."""
-
-    def scaffold(self, request: ScaffoldRequest) -> None:
-        folder = request.target_path.parent if request.append else request.target_path
-        loads = folder / "loads.py"
-        if not loads.exists():
-            loads.write_text(_LOADS, encoding="utf-8")
-        scaffold_component(
-            request,
-            {
-                "qdrant": {"path": "{{ context.project_root }}/qdrant"},
-                "loads": [
-                    {
-                        "source": ".loads.films",
-                        "dataset_name": "movies",
-                        "embed": {"films": ["title", "plot"]},
-                    }
-                ],
-            },
-        )
-
-
-_LOADS = '''"""What is loaded. Put a dlt source of your own in place of this one."""
-
-from collections.abc import Iterator
-from typing import Any
-
-import dlt
-
-
-@dlt.resource(write_disposition="merge", primary_key="id")
-def films() -> Iterator[dict[str, Any]]:
-    """Films, each with its plot."""
-    yield {"id": 1, "title": "Moon", "plot": "A lonely miner finds out that he is a copy."}
-    yield {"id": 2, "title": "Jaws", "plot": "A shark is about, and the beaches stay open."}
-'''
-
-
-@scaffold_with(_Scaffolder)
+@scaffold_with(LoadScaffolder)
 @dataclass
 class QdrantCollectionsComponent(Component, Resolvable):
     """Load dlt sources into Qdrant collections; the factory `build_qdrant_assets` as YAML.
@@ -251,12 +177,30 @@ class QdrantCollectionsComponent(Component, Resolvable):
     qdrant: Annotated[
         Optional[QdrantResource],
         Resolver(
-            _resolve_resource,
-            model_field_type=_ResourceModel,
-            description="Fields of QdrantResource. Without it, the project's resource under the "
-            "key 'qdrant' is used.",
+            resolve_resource,
+            model_field_type=ResourceModel,
+            description="Fields of QdrantResource, for the loads of this component alone.",
         ),
     ] = None
+    resource_key: Annotated[
+        Optional[str],
+        Resolver.default(
+            description="Key of the project's QdrantResource that loads, in place of `qdrant`. "
+            "Default: 'qdrant'."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse two resources."""
+        if self.qdrant is not None and self.resource_key is not None:
+            raise ValueError(
+                "`qdrant` and `resource_key` both name the resource that loads. Keep one of them."
+            )
+
+    @classmethod
+    def model(cls) -> type[BaseModel]:
+        """What the attributes may hold; a mistake is named at its line."""
+        return naming_mistakes(super().model())
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
         """The spec of the asset for one resource, before the load's `translation`."""
@@ -264,26 +208,46 @@ class QdrantCollectionsComponent(Component, Resolvable):
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
         """The assets of all loads."""
-        assets = [self._assets(load) for load in self.loads]
         if self.qdrant is None:
-            return Definitions(assets=assets)
-        return Definitions(assets=with_resources(assets, {"qdrant": self.qdrant}))
+            key = self.resource_key or DEFAULT_RESOURCE_KEY
+            return Definitions(assets=[self._assets(load, key) for load in self.loads])
+        # A key of its own: other components, and the project, have theirs.
+        place = context.component_path.get_relative_key(context.defs_module_path)
+        key = unique_name(DEFAULT_RESOURCE_KEY, place)
+        assets = [self._assets(load, key) for load in self.loads]
+        return Definitions(assets=with_resources(assets, {key: self.qdrant}))
 
-    def _assets(self, load: QdrantLoad) -> AssetsDefinition:
-        # A copy: the source may be another load's too.
-        source = as_source(_made(load.source), load.name or load.dataset_name).clone()
-        for name, columns in load.embed.items():
-            if name not in source.resources:
-                raise ValueError(_unknown(name, source))
-            qdrant_adapter(source.resources[name], embed=columns)
+    def _assets(self, load: QdrantLoad, resource_key: str) -> AssetsDefinition:
+        source = load.source
+        if takes_partition(source):
+            dlt_source: Any = lambda key: self._embedded(load, source(key))  # noqa: E731
+        else:
+            dlt_source = self._embedded(load, made(source))
         return build_qdrant_assets(
-            dlt_source=source,
+            dlt_source=dlt_source,
             dataset_name=load.dataset_name,
             pipeline_name=load.pipeline_name,
             name=load.name,
+            group_name=load.group_name,
             dagster_dlt_translator=_Translator(self, load.translation),
+            partitions_def=load.partitions_def,
+            backfill_policy=load.backfill_policy,
+            op_tags=load.op_tags,
+            pool=load.pool,
+            retry_policy=load.retry_policy,
             checks=load.checks,
+            resource_key=resource_key,
         )
+
+    @staticmethod
+    def _embedded(load: QdrantLoad, data: "DltData") -> "DltData":
+        """A copy of a source whose columns are marked: it may be another load's too."""
+        source = as_source(data, load.name or load.dataset_name).clone()
+        for name, columns in load.embed.items():
+            if name not in source.resources:
+                raise ValueError(unknown_resource(name, source))
+            qdrant_adapter(source.resources[name], embed=columns)
+        return source if is_source(data) else list(source.resources.values())
 
 
 class _Translator(QdrantDltTranslator):

@@ -10,6 +10,7 @@ from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetMaterialization,
+    DagsterInvalidDefinitionError,
     MaterializeResult,
     OpExecutionContext,
 )
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
     Source = Union[DltSource, DltResource]
+
+
+DEFAULT_RESOURCE_KEY = "qdrant"
 
 
 class QdrantResource(QdrantOptions):
@@ -196,3 +200,18 @@ class QdrantResource(QdrantOptions):
             translator=dagster_dlt_translator,
             extract_options=extract_options,
         )
+
+
+def resource_of(context: Any, key: str) -> QdrantResource:
+    """The resource under a key, for a body that names none.
+
+    Raises:
+        DagsterInvalidDefinitionError: If it is something else.
+    """
+    resource = getattr(context.resources, key)
+    if not isinstance(resource, QdrantResource):
+        raise DagsterInvalidDefinitionError(
+            f"The resource under the key `{key}` is a {type(resource).__name__}; it must be a "
+            "`QdrantResource`. Name another key as `resource_key`."
+        )
+    return resource

@@ -16,6 +16,7 @@ from dagster_qdrant import (
     QdrantResource,
     QdrantTerminalError,
     build_qdrant_assets,
+    build_qdrant_checks,
     qdrant_adapter,
     qdrant_assets,
 )
@@ -129,6 +130,42 @@ class TestSpecs:
             dlt_source=films(), partitions_def=partitions, backfill_policy=policy
         )
         assert assets.backfill_policy == policy
+
+    def test_a_resource_may_have_another_key(self, model, dataset):
+        places = {key: f":memory:{dataset}-{key}" for key in ("qdrant", "archive")}
+        resources = {key: QdrantResource(location=at, **model) for key, at in places.items()}
+        loads = build_qdrant_assets(dlt_source=films(), dataset_name="a")
+        archives = build_qdrant_assets(dlt_source=films(), dataset_name="b", resource_key="archive")
+        checks = build_qdrant_checks([loads, archives])
+        result = dg.materialize([loads, archives, *checks], resources=resources)
+        assert all(check.passed for check in result.get_asset_check_evaluations())
+        assert "a_films" in Target("memory", {"location": places["qdrant"]}).collections()
+        assert "b_films" in Target("memory", {"location": places["archive"]}).collections()
+
+    def test_a_resource_that_is_none_of_ours_is_named_with_its_key(self):
+        assets = build_qdrant_assets(dlt_source=films(), dataset_name="d", resource_key="archive")
+        other = dg.ResourceDefinition.hardcoded_resource("something else")
+        with pytest.raises(dg.DagsterInvalidDefinitionError, match="key `archive` is a str"):
+            dg.materialize([assets], resources={"archive": other})
+
+    def test_a_function_of_a_partitions_key_is_a_source(
+        self, resource, qdrant_target: Target, dataset
+    ):
+        def of_a_year(year):
+            return films([{"id": int(year), "title": "a film"}], write_disposition="replace")
+
+        partitions = dg.StaticPartitionsDefinition(["1982", "2009"])
+        assets = build_qdrant_assets(
+            dlt_source=of_a_year, dataset_name=dataset, partitions_def=partitions
+        )
+        for year in ("1982", "2009"):
+            assert run(assets, resource, partition_key=year).success
+        assert ids(qdrant_target, f"{dataset}_films") == [1982, 2009]
+
+    @pytest.mark.parametrize("partitions", [None, dg.DynamicPartitionsDefinition(name="any")])
+    def test_a_function_of_a_partitions_key_needs_a_partition(self, partitions):
+        with pytest.raises(dg.DagsterInvalidDefinitionError, match="the key of a partition"):
+            build_qdrant_assets(dlt_source=lambda key: films(), partitions_def=partitions)
 
     def test_a_translator_sets_anything(self):
         class Mine(QdrantDltTranslator):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
-from dagster_qdrant import QdrantCollectionsComponent, QdrantResource
+from dagster_qdrant import QdrantCollectionsComponent, QdrantResource, build_qdrant_checks
 from dagster_qdrant.component import QdrantLoad
 
 FILMS = dg.AssetKey(["movies", "films"])
@@ -141,11 +141,168 @@ def test_the_key_comes_from_an_environment_variable_and_is_not_stored(sandbox, m
     qdrant = {"location": "https://qdrant.example", "api_key": "{{ env.THE_KEY }}"}
     with loaded(sandbox, load(), qdrant=qdrant) as defs:
         [assets] = defs.assets
-        stored = assets.resource_defs["qdrant"].configurable_resource_cls
-        assert stored is QdrantResource
-        config = assets.resource_defs["qdrant"].config_schema.default_value
+        [stored] = [assets.resource_defs[key] for key in assets.op.required_resource_keys]
+        assert stored.configurable_resource_cls is QdrantResource
+        config = stored.config_schema.default_value
     assert config["location"] == "https://qdrant.example"
     assert config["api_key"] == {"env": "THE_KEY"}
+
+
+class TestStores:
+    """Each component has its own; several are one project."""
+
+    @staticmethod
+    def write(sandbox, folder, *documents):
+        path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path=folder)
+        written = [
+            {"type": "dagster_qdrant.QdrantCollectionsComponent", "attributes": attributes}
+            for attributes in documents
+        ]
+        (path / "defs.yaml").write_text(yaml.safe_dump_all(written, sort_keys=False))
+
+    @staticmethod
+    def films_in(location):
+        with QdrantResource(location=location).get_client() as client:
+            return {
+                entry.name
+                for entry in client.get_collections().collections
+                if "films" in entry.name
+            }
+
+    def test_components_and_the_project_have_stores_of_their_own(self, sandbox):
+        place = f":memory:{sandbox.project_name}"
+
+        def attributes(name, **more):
+            return {
+                "loads": [load(dataset_name=name, embed={"films": "title"}, checks=True)],
+                **more,
+            }
+
+        self.write(sandbox, "one", attributes("one", qdrant={"location": f"{place}-one"}))
+        self.write(
+            sandbox,
+            "t-w/o",  # two in one file, and a name that Dagster allows for no resource
+            attributes("two", qdrant={"location": f"{place}-two"}),
+            attributes("three", qdrant={"location": f"{place}-three"}),
+        )
+        self.write(sandbox, "four", attributes("four"))
+        self.write(sandbox, "five", attributes("five", resource_key="archive"))
+        resources = {
+            "qdrant": QdrantResource(location=f"{place}-project"),
+            "archive": QdrantResource(location=f"{place}-archive"),
+        }
+        with sandbox.build_all_defs() as loaded_defs:
+            defs = dg.Definitions.merge(loaded_defs, dg.Definitions(resources=resources))
+            dg.Definitions.validate_loadable(defs)
+            result = defs.resolve_implicit_global_asset_job_def().execute_in_process()
+        assert result.success
+        assert all(check.passed for check in result.get_asset_check_evaluations())
+        stores = {
+            "one": "one",
+            "two": "two",
+            "three": "three",
+            "four": "project",
+            "five": "archive",
+        }
+        for dataset, store in stores.items():
+            assert self.films_in(f"{place}-{store}") == {f"{dataset}_films"}
+
+    def test_checks_apart_ask_the_store_of_the_component(self, sandbox):
+        with loaded(sandbox, load(), qdrant={"location": ":memory:checked-apart"}) as defs:
+            checks = build_qdrant_checks(list(defs.assets))
+            result = dg.materialize([*defs.assets, *checks])
+        evaluations = result.get_asset_check_evaluations()
+        assert evaluations
+        assert all(check.passed for check in evaluations)
+
+    def test_two_resources_for_one_component_are_refused(self):
+        load = QdrantLoad(dlt.resource([{"id": 1}], name="films"), "movies")
+        with pytest.raises(ValueError, match="`qdrant` and `resource_key` both name the resource"):
+            QdrantCollectionsComponent(
+                loads=[load], qdrant=QdrantResource(path="a"), resource_key="archive"
+            )
+
+
+def test_a_load_takes_what_dagster_knows_of_ops_and_partitions(sandbox):
+    given = load(
+        group_name="search",
+        pool="qdrant",
+        op_tags={"team": "search"},
+        partitions_def={"type": "daily", "start_date": "2026-01-01"},
+        backfill_policy={"type": "multi_run", "max_partitions_per_run": 5},
+        retry_policy={"max_retries": 3, "delay": 0.5, "backoff": "exponential", "jitter": "full"},
+    )
+    with loaded(sandbox, given) as defs:
+        [assets] = defs.assets
+    [spec] = assets.specs
+    assert spec.group_name == "search"
+    assert spec.partitions_def == dg.DailyPartitionsDefinition("2026-01-01")
+    assert assets.backfill_policy == dg.BackfillPolicy.multi_run(5)
+    assert (assets.op.pool, assets.op.tags["team"]) == ("qdrant", "search")
+    assert assets.op.retry_policy == dg.RetryPolicy(
+        max_retries=3, delay=0.5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
+    )
+
+
+def test_a_load_takes_these_as_templates(sandbox):
+    given = load(partitions_def="{{ years }}", retry_policy="{{ often }}")
+    path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path="my_load")
+    (path / "vars.py").write_text(
+        "import dagster as dg\n\n\n"
+        "@dg.template_var\ndef years():\n"
+        "    return dg.StaticPartitionsDefinition(['1982'])\n\n\n"
+        "@dg.template_var\ndef often():\n    return dg.RetryPolicy(max_retries=7)\n"
+    )
+    written = {
+        "type": "dagster_qdrant.QdrantCollectionsComponent",
+        "template_vars_module": ".vars",
+        "attributes": {"loads": [given]},
+    }
+    (path / "defs.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
+    with sandbox.load_component_and_build_defs(path) as (_, defs):
+        [assets] = defs.assets
+    assert assets.partitions_def == dg.StaticPartitionsDefinition(["1982"])
+    assert assets.op.retry_policy.max_retries == 7
+
+
+OF_A_YEAR = """
+import dlt
+
+def rows(year):
+    yield {"id": int(year), "title": f"A film of {year}"}
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def films(year):\n    return dlt.resource(rows(year), name='films', **hints)",
+        "@dlt.source\ndef films(year):\n    return dlt.resource(rows(year), name='films', **hints)",
+        "@dlt.resource(**hints)\ndef films(year):\n    yield from rows(year)",
+    ],
+    ids=["a function", "a source function", "a resource"],
+)
+def test_a_source_may_be_made_from_the_key_of_a_partition(sandbox, code):
+    hints = "hints = {'write_disposition': 'replace', 'primary_key': 'id'}"
+    location = f":memory:{sandbox.project_name}"
+    given = load(
+        embed={"films": "title"},
+        partitions_def={"type": "static", "partition_keys": ["1982", "2009"]},
+    )
+    with loaded(
+        sandbox,
+        given,
+        loads_py=f"{OF_A_YEAR}\n{hints}\n\n{code}\n",
+        qdrant={"location": location},
+    ) as defs:
+        [assets] = defs.assets
+        assert assets.keys == {FILMS}
+        for year in ("1982", "2009", "1982"):
+            assert dg.materialize([assets], partition_key=year).success
+    with QdrantResource(location=location).get_client() as client:
+        points, _ = client.scroll("movies_films", with_vectors=True)
+    assert sorted(point.payload["id"] for point in points) == [1982, 2009]
+    assert all(point.vector for point in points)
 
 
 class TestMistakes:
@@ -178,9 +335,75 @@ class TestMistakes:
         assert "defs.yaml:4 - attributes.loads.0.source" in said
         assert "`source` is a str; it must be a dlt source" in said
 
-    def test_an_attribute_that_there_is_not(self, sandbox):
-        assert "dataset" in self.refused(sandbox, {"source": ".loads.films", "dataset": "movies"})
-        assert "locatoin" in self.refused(sandbox, load(), qdrant={"locatoin": "http://x"})
+    @pytest.mark.parametrize(
+        ("attributes", "place", "said"),
+        [
+            (
+                {"loads": [load(datset=1)]},
+                "6:loads.0.datset",
+                "no key `datset` here. Did you mean `data",
+            ),
+            (
+                {"lods": [], "loads": [load()]},
+                "3:lods",
+                "no key `lods` here. Did you mean `loads`?",
+            ),
+            (
+                {"qdrant": {"locatoin": "very-secret"}, "loads": [load()]},
+                "4:qdrant.locatoin",
+                "no key `locatoin` here. Did you mean `location`?",
+            ),
+            (
+                {"loads": [load(), load(translation={"group": "a"})]},
+                "9:loads.1.translation.group",
+                "no key `group` here. Did you mean `group_name`?",
+            ),
+            (
+                {"loads": [load(partitions_def={"type": "daily", "start": "2026-01-01"})]},
+                "8:loads.0.partitions_def.start",
+                "no key `start` here. Did you mean `start_date`?",
+            ),
+            (
+                {"loads": [load(retry_policy={"retries": 3})]},
+                "7:loads.0.retry_policy.retries",
+                "no key `retries` here. Did you mean `max_retries`?",
+            ),
+            ({"loads": [{"dataset_name": "movies"}]}, "4:loads.0.source", "Field required"),
+            (
+                {"qdrant": {"port": [1], "api_key": "very-secret"}, "loads": [load()]},
+                "4:qdrant.port",
+                "Input should be a valid integer",
+            ),
+            ({"loads": [load(dataset_name=["very"])]}, "5:loads.0.dataset_name", "a valid string"),
+        ],
+    )
+    def test_what_a_file_may_not_hold_is_named_at_its_line(self, sandbox, attributes, place, said):
+        line, path = place.split(":")
+        loads = attributes.pop("loads")
+        error = self.refused_in(sandbox, {**attributes, "loads": loads})
+        assert f"`attributes.{path} at " in error
+        assert f"defs.yaml:{line}`" in error
+        assert said in error
+        assert error.startswith("1 validation error")
+        assert "very-secret" not in error
+
+    @staticmethod
+    def refused_in(sandbox, attributes) -> str:
+        path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path="my_load")
+        written = {"type": "dagster_qdrant.QdrantCollectionsComponent", "attributes": attributes}
+        (path / "defs.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
+        with (
+            pytest.raises(Exception, match="my_load") as refused,
+            sandbox.load_component_and_build_defs(path),
+        ):
+            pass
+        return str(refused.value.__cause__)
+
+    def test_a_function_of_a_partition_without_partitions(self, sandbox):
+        code = "def films(year):\n    ..."
+        said = self.refused(sandbox, load(), loads_py=code)
+        assert "defs.yaml:4 - attributes.loads.0.source" in said
+        assert "takes the key of a partition. Set `partitions_def`" in said
 
     def test_checks_that_there_are_not(self, sandbox):
         said = self.refused(sandbox, load(checks="always"))
@@ -230,13 +453,13 @@ def test_dg_lists_scaffolds_and_checks_it(tmp_path):
     )
     bin_folder = Path(sys.executable).parent
     environment = os.environ | {
-        "PYTHONPATH": str(tmp_path / "src"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), os.environ.get("PYTHONPATH", "")]),
         "PATH": os.pathsep.join([str(bin_folder), os.environ["PATH"]]),
         "DG_CLI_CONFIG": str(tmp_path / "none.toml"),
         "COLUMNS": "200",
     }
 
-    def dg_cli(*arguments: str) -> str:
+    def dg_cli(*arguments: str, fails: bool = False) -> str:
         done = subprocess.run(
             [bin_folder / "dg", *arguments],
             cwd=tmp_path,
@@ -246,10 +469,19 @@ def test_dg_lists_scaffolds_and_checks_it(tmp_path):
             timeout=180,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done.stdout
 
     component = "dagster_qdrant.QdrantCollectionsComponent"
     assert component in dg_cli("list", "components")
     dg_cli("scaffold", "defs", component, "my_load")
     dg_cli("check", "defs")  # it checks the YAML first
+    defs_yaml = package / "defs" / "my_load" / "defs.yaml"
+    written = yaml.safe_load(defs_yaml.read_text())
+    written["attributes"]["loads"][0]["datset"] = "movies"
+    written["attributes"]["qdrant"]["pth"] = "here"
+    defs_yaml.write_text(yaml.safe_dump(written, sort_keys=False))
+    said = dg_cli("check", "yaml", fails=True)
+    assert "('datset' was unexpected)" in said
+    assert "('pth' was unexpected)" in said
+    assert "not valid under any of the given schemas" not in said

@@ -201,6 +201,13 @@ def join_names(*names: str | None) -> str:
     return _cut(re.sub(r"[^A-Za-z0-9_]", "_", "_".join(name for name in names if name)), _LONGEST)
 
 
+def unique_name(*names: str) -> str:
+    """Names joined so that others give another name, whatever characters they are of."""
+    joined, plain = join_names(*names), "_".join(names)
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
+    return joined if joined == plain else f"{joined}_{digest}"
+
+
 def source_name_of(name: str) -> str:
     """A name that dlt takes for a source: one that Python could have for a function."""
     joined = join_names(name)

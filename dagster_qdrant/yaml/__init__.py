@@ -1,0 +1,1 @@
+"""Assets written as YAML: what a file may hold, and what its values become."""

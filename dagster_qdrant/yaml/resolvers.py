@@ -1,0 +1,159 @@
+"""Values of a YAML file as the objects that they stand for."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union
+
+from dagster import (
+    Backoff,
+    ComponentLoadContext,
+    EnvVar,
+    Jitter,
+    ResolutionContext,
+    RetryPolicy,
+)
+from dagster.components.resolved.errors import ResolutionException
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from dagster_qdrant.resource import QdrantResource
+from dagster_qdrant.runs.checking import refuse_unknown_checks
+from dagster_qdrant.runs.partition_source import takes_partition
+from dagster_qdrant.runs.plan import as_source
+
+if TYPE_CHECKING:
+    from dlt.extract import DltSource
+
+# The fields of `QdrantResource`, so that `dg check yaml` knows them. Each may be a template.
+ResourceModel: type[BaseModel] = create_model(  # type: ignore[call-overload]
+    "QdrantResourceModel",
+    __config__=ConfigDict(extra="forbid"),
+    **{
+        name: (Union[info.annotation, str], Field(default=None, description=info.description))
+        for name, info in QdrantResource.model_fields.items()
+    },
+)
+
+
+class RetryPolicyModel(BaseModel):
+    """Arguments of Dagster's `RetryPolicy`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_retries: Union[int, str] = Field(default=1, description="Default: 1.")
+    delay: Optional[Union[float, str]] = Field(
+        default=None, description="Seconds before a retry. Default: none."
+    )
+    backoff: Optional[Literal["linear", "exponential"]] = Field(
+        default=None, description="How the delay grows."
+    )
+    jitter: Optional[Literal["full", "plus_minus"]] = Field(
+        default=None, description="How chance changes the delay."
+    )
+
+
+_ENVIRONMENT_VARIABLE = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*['"](\w+)['"]\s*\))\s*\}\}""")
+
+
+def resolve_resource(context: ResolutionContext, model: Optional[BaseModel]) -> Any:
+    """A `QdrantResource` of its fields."""
+    if model is None:
+        return None
+    given = model.model_dump(exclude_unset=True)
+    key = given.pop("api_key", None)
+    options: dict[str, Any] = dict(context.resolve_value(given))
+    if key is not None:
+        # A template's value would be stored with the code location, and shown in the UI.
+        variable = _ENVIRONMENT_VARIABLE.fullmatch(key.strip())
+        if variable is None:
+            raise ResolutionException(  # without the lines of the YAML, which hold the key
+                f"{_place(context)}: `api_key` must name an environment variable, so that the key "
+                'is not stored with the definitions: "{{ env.QDRANT_API_KEY }}".'
+            )
+        options["api_key"] = EnvVar(variable[1] or variable[2])
+    return QdrantResource(**options)
+
+
+def _place(context: ResolutionContext) -> str:
+    if context.source_position_tree is None:
+        return "attributes"
+    source = context.source_position_tree.source_error(
+        yaml_path=context.path, inline_error_message="", value_error=True
+    )
+    return f"{source.file_name}:{source.start_line_no} - {source.location}"
+
+
+def resolve_checks(context: ResolutionContext, value: Any) -> Any:
+    """What `checks` may be."""
+    checks = context.resolve_value(value)
+    refuse_unknown_checks(checks)
+    return checks
+
+
+def resolve_retry_policy(
+    context: ResolutionContext, model: Optional[RetryPolicyModel]
+) -> Optional[RetryPolicy]:
+    """Dagster's policy of its arguments."""
+    if model is None:
+        return None
+    given = dict(context.resolve_value(model.model_dump(exclude_unset=True)))
+    for name, kind in (("backoff", Backoff), ("jitter", Jitter)):
+        if given.get(name):
+            given[name] = kind[given[name].upper()]
+    return RetryPolicy(**given)
+
+
+def resolve_source(context: ResolutionContext, model: Any) -> Any:
+    """What a load names, if it is a source, with the resources that `embed` names."""
+    at_source = context.at_path("source")
+    data = at_source.resolve_value(model.source)
+    if isinstance(data, str):
+        try:
+            data = _import(context, data)
+        except (ImportError, AttributeError, ValueError) as error:
+            _fail(at_source, f"`source` is {data!r}, which cannot be imported: {error}.", model)
+    if takes_partition(data):
+        if model.partitions_def is None:
+            message = f"`source` is {data!r}, which takes the key of a partition."
+            _fail(at_source, f"{message} Set `partitions_def`, or let it take nothing.", model)
+        return data
+    try:
+        data = made(data)
+        source = as_source(data, None)
+    except TypeError as error:
+        _fail(at_source, str(error).replace("`dlt_source`", "`source`"), model)
+    if isinstance(model.embed, Mapping):
+        for name in model.embed:
+            if name not in source.resources:
+                _fail(context.at_path("embed").at_path(name), unknown_resource(name, source), model)
+    return data
+
+
+def _import(context: ResolutionContext, path: str) -> Any:
+    """The object at a dotted path; one that begins with a dot is looked up beside the YAML."""
+    load_context = ComponentLoadContext.from_resolution_context(context)
+    if path.startswith("."):
+        path = f"{load_context.defs_relative_module_name(load_context.path)}{path}"
+    module_name, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module_name), name)
+
+
+def made(data: Any) -> Any:
+    """What a function makes, or what it is."""
+    from dlt.extract import DltResource, DltSource
+
+    is_function = callable(data) and not isinstance(data, (DltResource, DltSource))
+    return data() if is_function else data
+
+
+def unknown_resource(name: str, source: DltSource) -> str:
+    """What to say of a resource in `embed` that a source does not have."""
+    known = ", ".join(f"`{known}`" for known in source.resources)
+    return f"`embed` names the resource `{name}`, which the source does not have. It has {known}."
+
+
+def _fail(context: ResolutionContext, message: str, model: BaseModel) -> NoReturn:
+    """Raise an error that shows the line of the YAML."""
+    raise context.build_resolve_fn_exc([message], field_name=str(context.path[-1]), model=model)
