@@ -24,6 +24,7 @@ from dagster_dlt.translator import DagsterDltTranslator
 from dagster_qdrant.resource import DEFAULT_RESOURCE_KEY, resource_of
 from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
 from dagster_qdrant.runs.definitions import keep_plan, own_function
+from dagster_qdrant.runs.idle_runs import refuse_idle_runs
 from dagster_qdrant.runs.partition_source import of_first_partition, takes_partition
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name
 
@@ -201,7 +202,7 @@ def _assets_of(
             specs=list(specs.values()),
             check_specs=check_specs(plan, keys, blocking=checks == "blocking") if checks else None,
             **options,
-        )(own_function(function))
+        )(own_function(refuse_idle_runs(function)))
         keep_plan(assets_def, plan, keys)
         return assets_def
 

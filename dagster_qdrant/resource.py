@@ -170,6 +170,8 @@ class QdrantResource(QdrantOptions):
     ) -> Any:
         """Load what the assets stand for; only the selected ones in a run of a subset.
 
+        It is a generator, which does nothing on its own: `yield from qdrant.run(context)`.
+
         Args:
             context: The context of an asset made by `@qdrant_assets`, or of any op.
             dlt_source: What to load instead; in an op there is no other. For assets with
@@ -189,9 +191,10 @@ class QdrantResource(QdrantOptions):
             dagster.Failure: When the load fails, with what to do in its first line. Its retries
                 are off where trying again cannot help.
         """
+        from dagster_qdrant.runs.idle_runs import watched
         from dagster_qdrant.runs.run import run_load
 
-        yield from run_load(
+        events = run_load(
             self,
             context,
             dlt_source=dlt_source,
@@ -200,6 +203,7 @@ class QdrantResource(QdrantOptions):
             translator=dagster_dlt_translator,
             extract_options=extract_options,
         )
+        return watched(context, events)
 
 
 def resource_of(context: Any, key: str) -> QdrantResource:

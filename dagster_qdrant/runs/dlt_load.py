@@ -164,6 +164,7 @@ class DltLoad:
         self._entered = ExitStack()
 
     def __enter__(self) -> DltLoad:
+        self._begun = time.monotonic()
         directory = self._entered.enter_context(TemporaryDirectory(prefix="dagster_qdrant_"))
         config = self._resource.configuration()
         self._pipeline: Pipeline = dlt.pipeline(
@@ -247,6 +248,17 @@ class DltLoad:
         tables = tables_of(self._part.source, client.schema, loaded.given)
         for name, resource in self._part.source.selected_resources.items():
             make_empty_collections(client, resource, tables[name])
+        self._report()
+
+    def _report(self) -> None:
+        """One line for a load that went well."""
+        tables = [
+            f"{name} {counts.rows:,} rows, {counts.embedded:,} embedded, {counts.reused:,} reused"
+            for name, counts in sorted(self._loaded.last_counts.items())
+            if not name.lower().startswith("_dlt")
+        ]
+        seconds = time.monotonic() - self._begun
+        logger.info("Loaded in %.1f s: %s.", seconds, "; ".join(tables) or "no rows")
 
     def _load_or_give_up(self, client: QdrantJobClient) -> LoadInfo:
         """Load, and if that fails say so in the dataset: dlt can never resume the load."""

@@ -19,6 +19,13 @@ class _DagsterLogHandler(logging.Handler):
     def __init__(self, context: Context) -> None:
         super().__init__(logging.INFO)
         self._log = context.log
+        self._managed = tuple(context.instance.managed_python_loggers)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what Dagster shows itself: the loggers that an instance manages."""
+        return not any(
+            name == "root" or f"{record.name}.".startswith(f"{name}.") for name in self._managed
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log.log(record.levelno, record.getMessage())
