@@ -91,6 +91,26 @@ def wait_for(future: Future[T], grace: float = 0.0) -> T:
                 raise QdrantStoppedError("The load was told to stop.")
 
 
+def begin(call: Callable[[], T], name: str, *, daemon: bool) -> Future[T]:
+    """Call something in a thread of its own.
+
+    Args:
+        call: What to call.
+        name: The thread's name.
+        daemon: Whether the process may end before it is done.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # it is raised where the result is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=daemon).start()
+    return future
+
+
 class Requests:
     """Requests to another machine, which may be slow or silent.
 
@@ -111,15 +131,7 @@ class Requests:
         Raises:
             QdrantStoppedError: If told to stop before it came.
         """
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(request())
-            except BaseException as error:  # it is raised where the answer is waited for
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="request", daemon=True).start()
+        future = begin(request, "request", daemon=True)
         try:
             return wait_for(future, _GRACE)
         except BaseException:

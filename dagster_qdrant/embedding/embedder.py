@@ -13,6 +13,7 @@ from dagster_qdrant.embedding.local_files import DownloadError
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.prefixes import Prefixes
 from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.stopping import begin, wait_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,13 +103,19 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
 
     Raises:
         EmbeddingError: If the model is not known, or cannot be had.
+        QdrantStoppedError: If told to stop while the model is loaded.
 
     Example:
         >>> embedder = load_embedder(EmbeddingOptions())
         >>> embedder.embed(["a text", "another"]).shape
         (2, 384)
     """
-    embedder = _load(options.without_prefixes, ahead=False)
+    model = options.without_prefixes
+    embedder = _embedders.get(model)
+    if embedder is None:
+        # A process that ends while a thread is in the hub's library aborts, so this is no daemon.
+        loading = begin(lambda: _load(model, ahead=False), "load-model", daemon=False)
+        embedder = wait_for(loading)
     return _WithPrefixes(embedder, options.prefixes) if any(options.prefixes) else embedder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Under this name a materialization shows the id of its load.
 LOAD_ID = "load_id"
-
+# Dagster's own name for it.
+PARTITION_ROW_COUNT = "dagster/partition_row_count"
 
 # Under these, what checks compare with later.
 ROWS_BY_TABLE = "rows_by_table"
@@ -86,8 +88,8 @@ def materialization_metadata(
         rows = _rows_by_table(client, load)
         main = tables.main(rows) or main
         if partition is not None:
-            shown["dagster/partition_row_count"] = MetadataValue.int(
-                _rows_of_partition(client, load, rows, partition)
+            shown[PARTITION_ROW_COUNT] = MetadataValue.int(
+                rows_of_partition(client, tables, partition, load.rows)
             )
         shown["dagster/row_count"] = MetadataValue.int(sum(rows.get(r, 0) for r in tables.roots))
         if len(rows) > 1:
@@ -176,19 +178,27 @@ def _rows_by_table(client: QdrantJobClient, load: ResourceLoad) -> dict[str, int
     return rows
 
 
-def _rows_of_partition(
-    client: QdrantJobClient, load: ResourceLoad, rows: Mapping[str, int], partition: str
+def rows_of_partition(
+    client: QdrantJobClient, tables: ResourceTables, partition: str, given: int
 ) -> int:
-    """The rows of a replaced partition; which rows are whose is not known of other tables."""
-    roots = [root for root in load.tables.roots if root in rows]
-    if not roots or any(
-        root not in client.schema.tables
-        or client.prepare_load_table(root)["write_disposition"] != "replace"
-        for root in roots
-    ):
-        return load.rows
+    """The rows of a replaced partition; which rows are whose is not known of other tables.
+
+    Args:
+        client: The job client, entered.
+        tables: The tables of a resource.
+        partition: The partition's key.
+        given: The rows that the resource gave for it.
+    """
     of_partition = matches({PARTITION: partition})
-    return sum(client.collections.count(client.collections.name(r), of_partition) for r in roots)
+    count = 0
+    for root in tables.roots:
+        if root not in client.schema.tables:
+            return given
+        if client.prepare_load_table(root)["write_disposition"] != "replace":
+            return given
+        with suppress(QdrantNotFoundError):
+            count += client.collections.count(client.collections.name(root), of_partition)
+    return count if tables.roots else given
 
 
 def _overview(client: QdrantJobClient, load: ResourceLoad, rows: Mapping[str, int]) -> str:

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import datetime
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dlt
 from dagster import AssetKey, DagsterInvariantViolationError
+from dlt.common.configuration.container import Container
 from dlt.extract import DltSource
+from dlt.extract.incremental.context import TimeIntervalContext
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
@@ -57,12 +60,14 @@ class Part:
         source: The selected resources, as a copy that may change.
         keys: The keys of their assets, by the name of the resource.
         partition: The partition's key; None for all that there is.
+        interval: From when to when its partitions go, if they stand for times.
     """
 
     plan: QdrantAssetsPlan
     source: DltSource
     keys: Mapping[str, AssetKey]
     partition: str | None
+    interval: tuple[datetime, datetime] | None = None
 
 
 @dataclass
@@ -80,6 +85,7 @@ class Loaded:
 
     rows: dict[str, int] = field(default_factory=dict)
     given: RowsGiven = field(default_factory=RowsGiven)
+    last_rows: Mapping[str, int] = field(default_factory=dict)
     counts: dict[str, LoadCounts] = field(default_factory=dict)
     last_counts: Mapping[str, LoadCounts] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -204,7 +210,7 @@ class DltLoad:
         for resource in source.selected_resources.values():
             loaded.given.count(resource)
         with self._interruption.raised_at_once():
-            with loaded.timed("extract"):
+            with loaded.timed("extract"), self._interval_known():
                 pipeline.extract(source, **options)
             with loaded.timed("normalize"):
                 normalized = pipeline.normalize()
@@ -212,6 +218,7 @@ class DltLoad:
         base_states.update(dict.fromkeys(pipeline.list_normalized_load_packages(), begun_from))
         named = (named_table(each, source.schema) for each in source.selected_resources.values())
         rows = dict.fromkeys(filter(None, named), 0) | normalized.row_counts
+        loaded.last_rows = rows
         for table, count in rows.items():
             loaded.rows[table] = loaded.rows.get(table, 0) + count
         logger.info(
@@ -219,6 +226,15 @@ class DltLoad:
             loaded.seconds["extract"] + loaded.seconds["normalize"],
             ", ".join(f"{name} {count:,}" for name, count in rows.items() if name[0] != "_"),
         )
+
+    @contextmanager
+    def _interval_known(self) -> Iterator[None]:
+        """Let incremental resources that ask for a scheduler's interval have the partition's."""
+        if self._part.interval is None:
+            yield
+            return
+        with Container().injectable_context(TimeIntervalContext(self._part.interval)):
+            yield
 
     @contextmanager
     def client(self) -> Iterator[QdrantJobClient]:

@@ -32,8 +32,11 @@ _TERMINAL = (
 
 
 @contextmanager
-def as_failure() -> Iterator[None]:
+def as_failure(partition: str | None = None) -> Iterator[None]:
     """Say first what happened and what to do, instead of in which step of dlt it was.
+
+    Args:
+        partition: The partition that it happens to, in a run over several.
 
     Raises:
         Failure: With its retries off where trying again cannot help.
@@ -47,6 +50,8 @@ def as_failure() -> Iterator[None]:
         words = str(reason) if isinstance(reason, QdrantError) else _named(reason)
         if resource and f"`{resource}`" not in words:
             words = f"Resource `{resource}`: {words}"
+        if partition is not None:
+            words = f"Partition `{partition}`: {words}"
         # Not from the whole chain: dlt's words about packages that wait are not true of a run,
         # whose folder is gone.
         raise Failure(words, allow_retries=not isinstance(reason, _TERMINAL)) from reason

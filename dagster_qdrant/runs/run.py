@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Union
 
@@ -13,13 +13,18 @@ from dagster import (
     AssetMaterialization,
     DagsterInvariantViolationError,
     MaterializeResult,
+    MetadataValue,
 )
 from dagster_dlt.translator import DagsterDltTranslator
 from dlt.extract import DltResource, DltSource
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.tables.row_check import check_rows
-from dagster_qdrant.pages.metadata import materialization_metadata
+from dagster_qdrant.pages.metadata import (
+    PARTITION_ROW_COUNT,
+    materialization_metadata,
+    rows_of_partition,
+)
 from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
 from dagster_qdrant.runs.data_version import FormerVersion, data_version
 from dagster_qdrant.runs.definitions import keys_of, plan_of
@@ -27,6 +32,7 @@ from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part, tables_of
 from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.interruption import interruption_heeded
 from dagster_qdrant.runs.last_load import points_of_load
+from dagster_qdrant.runs.partitions import interval_of, partitions_of
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, disposition_of, is_source
 from dagster_qdrant.runs.run_log import Context, logs_shown
 from dagster_qdrant.translator import QdrantDltTranslator
@@ -70,9 +76,11 @@ def run_load(
     loaded = Loaded()
     former: dict[str, FormerVersion | None] = {}
     results: list[Result] = []
-    with logs_shown(context), interruption_heeded() as interruption, as_failure():
+    with logs_shown(context) as log, interruption_heeded() as interruption:
         for number, part in enumerate(parts, start=1):
-            with DltLoad(part, resource, loaded, interruption) as load:
+            partition = part.partition if len(parts) > 1 else None
+            log.partition = partition
+            with as_failure(partition), DltLoad(part, resource, loaded, interruption) as load:
                 load.extract(extract_options)
                 with load.client() as client:
                     if number == 1 and isinstance(context, AssetExecutionContext):
@@ -86,6 +94,8 @@ def run_load(
                         "none of that again."
                     )
                     load.load(client)
+                    if partition is not None and isinstance(context, AssetExecutionContext):
+                        _show_partition(context, client, part, loaded)
                     interruption.so_far = (
                         f"{number} of {len(parts)} partitions were loaded by then."
                         if number < len(parts)
@@ -111,23 +121,28 @@ def _parts(
     extract_options: Mapping[str, Any],
 ) -> list[Part]:
     """What is loaded, one after the other: each partition for itself where that is possible."""
-    partitions: list[str] = []
-    if context.has_partition_key:
-        partitions = [context.partition_key]
-    elif context.has_partition_key_range:
-        partitions = list(context.partition_keys)
+    partitions = partitions_of(context)
     if isinstance(dlt_source, (DltSource, DltResource)) or not callable(dlt_source):
         planned = plan(dlt_source)
         if len(partitions) > 1:
             _refuse_replace_of_many(planned, extract_options, len(partitions))
-        partition = partitions[0] if len(partitions) == 1 else None
-        return [_part(context, planned, partition)]
+        return [_part(context, planned, partitions)]
     if not partitions:
         raise DagsterInvariantViolationError(
             "`dlt_source` is a function of a partition's key, but this run has no partition. Give "
             "the assets a `partitions_def`, or give `run` a source."
         )
-    return [_part(context, plan(dlt_source(partition)), partition) for partition in partitions]
+    return [
+        _part(context, plan(_source_of(dlt_source, partition, partitions)), [partition])
+        for partition in partitions
+    ]
+
+
+def _source_of(
+    dlt_source: Callable[[str], Source], partition: str, partitions: Sequence[str]
+) -> Source:
+    with as_failure(partition if len(partitions) > 1 else None):
+        return dlt_source(partition)
 
 
 def _refuse_replace_of_many(
@@ -149,7 +164,7 @@ def _refuse_replace_of_many(
         )
 
 
-def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Part:
+def _part(context: Context, plan: QdrantAssetsPlan, partitions: Sequence[str]) -> Part:
     if not isinstance(context, AssetExecutionContext):
         keys = plan.keys()
     else:
@@ -166,8 +181,29 @@ def _part(context: Context, plan: QdrantAssetsPlan, partition: str | None) -> Pa
     source = plan.source.clone().with_resources(*keys)
     for selected in source.selected_resources.values():
         check_rows(selected)
-    # Dagster's key of several dimensions is a kind of text that JSON does not know.
-    return Part(plan, source, keys, None if partition is None else str(partition))
+    return Part(
+        plan,
+        source,
+        keys,
+        # Dagster's key of several dimensions is a kind of text that JSON does not know.
+        str(partitions[0]) if len(partitions) == 1 else None,
+        interval_of(context, partitions),
+    )
+
+
+def _show_partition(
+    context: AssetExecutionContext, client: QdrantJobClient, part: Part, loaded: Loaded
+) -> None:
+    """Show in each partition's materialization how many rows it has, in a run over several."""
+    partition = str(part.partition)
+    for name, tables in tables_of(part.source, client.schema, loaded.given).items():
+        given = sum(loaded.last_rows.get(root, 0) for root in tables.roots)
+        count = rows_of_partition(client, tables, partition, given)
+        context.add_asset_metadata(
+            {PARTITION_ROW_COUNT: MetadataValue.int(count)},
+            asset_key=part.keys[name],
+            partition_key=partition,
+        )
 
 
 def _results(

@@ -19,6 +19,7 @@ class _DagsterLogHandler(logging.Handler):
     def __init__(self, context: Context) -> None:
         super().__init__(logging.INFO)
         self._log = context.log
+        self.partition: str | None = None  # the one at work, in a run over several
         self._managed = tuple(context.instance.managed_python_loggers)
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -28,7 +29,8 @@ class _DagsterLogHandler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.log(record.levelno, record.getMessage())
+        of_partition = "" if self.partition is None else f"Partition `{self.partition}`: "
+        self._log.log(record.levelno, f"{of_partition}{record.getMessage()}")
 
 
 class _LogLevel:
@@ -59,13 +61,13 @@ _log_level = _LogLevel()
 
 
 @contextmanager
-def logs_shown(context: Context) -> Iterator[None]:
+def logs_shown(context: Context) -> Iterator[_DagsterLogHandler]:
     """Show the log among the run's events for the time of a `with` block."""
     logger = logging.getLogger("dagster_qdrant")
     handler = _DagsterLogHandler(context)
     logger.addHandler(handler)
     try:
         with _log_level.lowered(logger):
-            yield
+            yield handler
     finally:
         logger.removeHandler(handler)

@@ -1,6 +1,7 @@
 """Assets whose partitions load rows of their own."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -156,3 +157,82 @@ def test_a_function_of_the_partition_needs_partitions(resource, dataset, shop):
 
     with pytest.raises(dg.DagsterInvariantViolationError, match="this run has no partition"):
         dg.materialize([sales], resources={"qdrant": resource})
+
+
+# -- what a partition stands for ------------------------------------------------------------------
+
+
+@dlt.resource(name="sales", write_disposition="append")
+def of_an_interval(
+    since: Any = dlt.sources.incremental(
+        "at",
+        initial_value=datetime(2020, 1, 1, tzinfo=timezone.utc),
+        allow_external_schedulers=True,
+    ),
+) -> Any:
+    """Sales of four days, twelve hours from one to the next."""
+    first = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    moments = [first + timedelta(hours=12 * number) for number in range(8)]
+    yield [
+        {"id": number, "day": f"{moment:%Y-%m-%d}", "title": f"sale {number}", "at": moment}
+        for number, moment in enumerate(moments)
+    ]
+
+
+def test_an_incremental_resource_gets_the_times_of_its_partition(materialize, by_day):
+    assert materialize(source=of_an_interval(), partition_key=DAYS[1]).success
+    assert by_day() == {DAYS[1]: [2, 3]}
+
+
+def test_an_incremental_resource_gets_the_times_of_all_partitions_of_its_run(materialize, by_day):
+    assert materialize(source=of_an_interval(), tags=RANGE).success
+    assert by_day() == {DAYS[0]: [0, 1], DAYS[1]: [2, 3], DAYS[2]: [4, 5]}
+
+
+def test_each_partition_of_a_run_has_its_own_times(materialize, by_day):
+    assert materialize(source=lambda _: of_an_interval(), tags=RANGE).success
+    assert by_day() == {DAYS[0]: [0, 1], DAYS[1]: [2, 3], DAYS[2]: [4, 5]}
+
+
+def test_the_times_of_a_key_of_two_dimensions_are_found(materialize, by_day):
+    shops = dg.StaticPartitionsDefinition(["north", "south"])
+    days = dg.DailyPartitionsDefinition(DAYS[0])
+    key = dg.MultiPartitionKey({"day": DAYS[2], "shop": "north"})
+    definition = dg.MultiPartitionsDefinition({"day": days, "shop": shops})
+    assert materialize(
+        source=of_an_interval(), partitions_def=definition, partition_key=key
+    ).success
+    assert by_day() == {DAYS[2]: [4, 5]}
+
+
+def test_each_partition_of_a_run_shows_its_own_rows(materialize, shop):
+    shop.numbers[DAYS[1]] = [3, 4, 5]
+    result = materialize(tags=RANGE)
+    materializations = result.asset_materializations_for_node("sales")
+    found = {each.partition: each.metadata for each in materializations}
+    counts = {day: shown["dagster/partition_row_count"].value for day, shown in found.items()}
+    assert counts == {DAYS[0]: 2, DAYS[1]: 3, DAYS[2]: 2}
+
+
+def test_a_run_of_many_partitions_says_which_one_it_is_at(materialize, resource, dataset):
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = materialize(tags=RANGE, instance=instance)
+        entries = instance.all_logs(result.run_id)
+    lines = [entry.user_message for entry in entries if entry.dagster_event is None]
+    loaded = [line for line in lines if "Loaded in" in line]
+    assert [line.split(" ")[:2] for line in loaded] == [["Partition", f"`{day}`:"] for day in DAYS]
+
+
+def test_a_run_of_many_partitions_says_which_one_failed(materialize, shop, by_day):
+    def source(day: str) -> Any:
+        def fail(row: Any) -> Any:
+            if row["day"] == DAYS[1]:
+                raise ConnectionError("the shop is closed")
+            return row
+
+        return shop.of(day).add_map(fail)
+
+    [event] = materialize(source=source, tags=RANGE).filter_events(lambda e: e.is_step_failure)
+    said = event.event_specific_data.user_failure_data.description
+    assert said == f"Partition `{DAYS[1]}`: Resource `sales`: ConnectionError: the shop is closed"
+    assert by_day() == {DAYS[0]: [1, 2]}
