@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dagster_qdrant.destination.tables.hints import EMBED_HINT, TABLE_HINT, TableHint
+from dagster_qdrant.destination.tables.hints import (
+    EMBED_HINT,
+    LIST_SEPARATOR,
+    TABLE_HINT,
+    TableHint,
+)
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource
 
 
-def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResource:
+def qdrant_adapter(
+    data: Any,
+    embed: str | list[str] | None = None,
+    *,
+    nested: Mapping[str | tuple[str, ...], str | list[str]] | None = None,
+) -> DltResource:
     """Say which columns of some data are embedded. The same call as dlt's adapter.
 
     A further call for a resource replaces the one before. What is said counts for the loads of
@@ -22,12 +33,16 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
         embed: One column or several. The texts of several columns are joined by line breaks, in
             this order; numbers, dates and booleans count as their text, NULLs are left out. A row
             without any text is loaded without a vector.
+        nested: The same for lists in the rows, which dlt makes tables of: by list, the columns of
+            its rows whose text is embedded. A list of plain values has the column `value`. A list
+            in a list is `"chapters__paragraphs"`, or `("chapters", "paragraphs")`. The rows of
+            `docs` with lists `chunks` are in the table `docs__chunks`.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
 
     Raises:
-        ValueError: If `embed` names no column.
+        ValueError: If `embed` or `nested` name no column.
 
     Example:
         >>> qdrant_adapter([{"title": "Blade Runner", "year": 1982}], embed=["title"]).name
@@ -37,21 +52,44 @@ def qdrant_adapter(data: Any, embed: str | list[str] | None = None) -> DltResour
 
     from dagster_qdrant.destination.tables.row_check import check_rows
 
-    columns = [embed] if isinstance(embed, str) else embed
-    if not columns or not isinstance(columns, list):
+    if not embed and not nested:
         raise ValueError(
             "`embed` must name the columns whose text is embedded: a column's name or a list of "
             f"them. It is {embed!r}. (A resource that needs no vectors need not be wrapped.)"
         )
-    for column in columns:
-        if not isinstance(column, str) or not column.strip():
-            raise ValueError(f"`embed` must name columns; {column!r} is no column's name.")
+    hint = TableHint(embed=_columns("embed", embed) if embed else (), nested=_lists(nested or {}))
     resource = get_resource_for_adapter(data)
-    hint = TableHint(embed=tuple(columns))
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
     _forget_dlts_adapter(resource)
     return check_rows(resource)
+
+
+def _columns(argument: str, value: Any) -> tuple[str, ...]:
+    columns = [value] if isinstance(value, str) else value
+    if not columns or not isinstance(columns, list):
+        raise ValueError(
+            f"`{argument}` must name the columns whose text is embedded: a column's name or a list "
+            f"of them. It is {value!r}."
+        )
+    for column in columns:
+        if not isinstance(column, str) or not column.strip():
+            raise ValueError(f"`{argument}` must name columns; {column!r} is no column's name.")
+    return tuple(columns)
+
+
+def _lists(nested: Any) -> dict[str, tuple[str, ...]]:
+    lists = {}
+    for path, columns in nested.items() if isinstance(nested, Mapping) else [(nested, None)]:
+        parts = (path,) if isinstance(path, str) else path
+        if not isinstance(parts, tuple) or not all(isinstance(p, str) and p.strip() for p in parts):
+            raise ValueError(
+                "`nested` must name columns by the list that they are in, say "
+                f"{{'chunks': ['text']}}; {path!r} is no list's name."
+            )
+        name = LIST_SEPARATOR.join(parts)
+        lists[name] = _columns(f"nested[{name!r}]", columns)
+    return lists
 
 
 def _forget_dlts_adapter(resource: DltResource) -> None:

@@ -14,7 +14,7 @@ from dagster import AssetKey, AssetSpec
 from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
 from dlt.common.schema.utils import get_columns_names_with_prop
 
-from dagster_qdrant.destination.tables.hints import embedded_columns
+from dagster_qdrant.destination.tables.hints import embedded_columns, embedded_lists
 
 if TYPE_CHECKING:
     from dlt.common.destination import Destination
@@ -115,6 +115,8 @@ def _key_part(name: str) -> str:
 def _hints(resource: DltResource) -> dict[str, str]:
     """What the hints of a resource ask for; without those that depend on its rows."""
     hints = {"embed": ", ".join(embedded_columns(resource))}
+    for name, columns in embedded_lists(resource).items():
+        hints[f"embed_{name}"] = ", ".join(columns)
     if isinstance(resource.write_disposition, str):
         hints["write_disposition"] = resource.write_disposition
     if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:

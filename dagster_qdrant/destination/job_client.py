@@ -48,6 +48,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_unfit_embed_columns,
     refuse_unfit_nested_dispositions,
     refuse_unknown_model,
+    warn_of_missing_lists,
 )
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
@@ -235,6 +236,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_rows_without_order(load_id, plan, nested)
             if plan.table_name not in emptied:
                 refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
+            warn_of_missing_lists(hints, self.schema)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
@@ -268,19 +270,20 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             self.dlt_tables.store_schema()
         return update
 
-    def make_collections(self, tables: Sequence[TTableSchema]) -> None:
+    def make_collections(self, tables: Sequence[TTableSchema], wanted: Sequence[str]) -> None:
         """Make the collections of tables that had no row yet, so that they can be searched.
 
         Args:
-            tables: The tables as their resource describes them. The schema does not get them: for
-                dlt, a table begins with its first row.
+            tables: A resource's tables as it describes them, each after its parent. The schema
+                does not get them: for dlt, a table begins with its first row.
+            wanted: The names of those among them that get a collection.
         """
         schema = self.schema.clone()
         for table in tables:
             schema.update_table(table)
         with QdrantJobClient(schema, self.config, self.capabilities) as client:
-            for table in tables:
-                plan = client.plan(str(table["name"]))
+            for name in wanted:
+                plan = client.plan(name)
                 ensure_collection(client.collections, plan, self.config.embedding)
 
     # Loading

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dlt.common.schema import Schema
 from dlt.common.schema.typing import DLT_NAME_PREFIX, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
+    get_nested_tables,
     is_complete_column,
 )
 
-from dagster_qdrant.destination.tables.hints import marked_columns
+from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
 from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
@@ -193,6 +195,22 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
                 f"{_NOT_TEXT[unfit[0]]} and not text. Turn it into text first, say with "
                 "`resource.add_map(...)`, or take it out of `embed`."
             )
+
+
+def warn_of_missing_lists(table: TTableSchema, schema: Schema) -> None:
+    """Say which lists are to be embedded that no row has had; they may all have been empty."""
+    hint, table_name = TableHint.of(table, schema.naming), str(table["name"])
+    for nested, name in (hint.nested_tables(table_name, schema.naming) if hint else {}).items():
+        if nested in schema.tables:
+            continue
+        known = get_nested_tables(schema.tables, table_name, include_self=False)
+        logger.warning(
+            "Table `%s` is to embed the lists `%s`, but no row has had one that is not empty. Its "
+            "tables of lists: %s.",
+            table_name,
+            name,
+            ", ".join(f"`{each['name']}`" for each in known) or "none",
+        )
 
 
 def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:

@@ -259,14 +259,14 @@ class _Reader:
             return
         embed: Sequence[str] = ()
         if main in client.schema.tables:
-            embed = client.plan(main).embed
+            embed = about(info).get("embed", ())
             columns = client.schema.get_table_columns(main)
             yield "dagster/column_schema", _column_schema(columns, embed, info.payload_schema)
         yield from self._pictures(main, embed, info)
         embedded = None if embed else self._largest_with_texts()
         if embedded is not None:  # lists in the rows are what is searched
             name, info = embedded
-            for title, entry in self._pictures(name, client.plan(name).embed, info):
+            for title, entry in self._pictures(name, about(info)["embed"], info):
                 if title != "preview":
                     yield title, entry
         if model := about(info).get("model"):
@@ -293,17 +293,14 @@ class _Reader:
         ).entries()
 
     def _largest_with_texts(self) -> tuple[str, models.CollectionInfo] | None:
-        client = self._client
-        names = [
-            name
-            for name in self._tables.all
-            if self._rows.get(name) and name in client.schema.tables and client.plan(name).embed
-        ]
-        if not names:
-            return None
-        name = max(names, key=lambda name: self._rows[name])
-        info = client.collections.describe(client.collections.name(name))
-        return None if info is None else (name, info)
+        """The largest table whose collection has vectors."""
+        collections = self._client.collections
+        with_rows = [name for name in self._tables.all if self._rows.get(name)]
+        for name in sorted(with_rows, key=lambda name: self._rows[name], reverse=True):
+            info = collections.describe(collections.name(name))
+            if info is not None and about(info).get("embed"):
+                return name, info
+        return None
 
 
 def _column_schema(

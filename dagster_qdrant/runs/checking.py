@@ -19,7 +19,7 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
-from dagster_qdrant.destination.tables.hints import embedded_columns
+from dagster_qdrant.destination.tables.hints import embeds_texts
 from dagster_qdrant.destination.tables.resource_tables import (
     ResourceTables,
     has_rows,
@@ -111,7 +111,7 @@ def check_specs(
         AssetCheckSpec(check.name, asset=key, description=check.description, blocking=blocking)
         for resource_name, key in keys.items()
         for check in _CHECKS.values()
-        if not check.of_vectors or embedded_columns(plan.source.resources[resource_name])
+        if not check.of_vectors or embeds_texts(plan.source.resources[resource_name])
     ]
 
 

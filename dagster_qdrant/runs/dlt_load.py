@@ -26,7 +26,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.state_merge import base_states
-from dagster_qdrant.destination.tables.hints import embedded_columns
+from dagster_qdrant.destination.tables.hints import embeds_texts
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
@@ -299,7 +299,7 @@ class DltLoad:
         """
         plan, config = self._part.plan, self._resource.configuration()
         resources = self._part.source.selected_resources.values()
-        embedding = [resource for resource in resources if embedded_columns(resource)]
+        embedding = [resource for resource in resources if embeds_texts(resource)]
         if not embedding:
             return
         try:

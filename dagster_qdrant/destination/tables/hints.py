@@ -6,8 +6,8 @@ said last counts. dlt's own adapter marks columns instead; it may be used as wel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema.utils import get_columns_names_with_prop, is_complete_column
@@ -16,11 +16,14 @@ from dagster_qdrant.errors import QdrantTerminalError
 
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming import NamingConvention
+    from dlt.common.schema import Schema
     from dlt.common.schema.typing import TStoredSchema, TTableSchema
     from dlt.extract import DltResource
 
 # On a table: all that `qdrant_adapter` was told of it.
 TABLE_HINT = "x-qdrant"
+# What joins the names of a list and of a list in it.
+LIST_SEPARATOR = "__"
 # On a column: it is embedded. Written by dlt's own adapter, and by former versions of ours.
 EMBED_HINT = "x-qdrant-embed"
 
@@ -31,13 +34,17 @@ class TableHint:
 
     Args:
         embed: The columns whose text is embedded, in the order of the text.
+        nested: The same of the lists in its rows, which are tables of their own, by the list. A
+            list in a list is named after both, with `__` between.
     """
 
     embed: tuple[str, ...] = ()
+    nested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
-        return {"embed": list(self.embed)}
+        nested = {name: list(columns) for name, columns in self.nested.items()}
+        return {"embed": list(self.embed), **({"nested": nested} if nested else {})}
 
     @classmethod
     def of(cls, table: TTableSchema, naming: NamingConvention) -> TableHint | None:
@@ -53,14 +60,50 @@ class TableHint:
         hint: Mapping[str, Any] | None = table.get(TABLE_HINT)  # type: ignore[assignment]
         if hint is None:
             return None
-        if unknown := sorted(hint.keys() - {field.name for field in fields(cls)}):
+        if unknown := sorted(hint.keys() - {each.name for each in fields(cls)}):
             raise QdrantTerminalError(
                 f"Table `{table['name']}` has the hint `{TABLE_HINT}` with "
                 f"{', '.join(f'`{name}`' for name in unknown)}, which this version does not know. "
                 "Write it with `qdrant_adapter`."
             )
-        named = (naming.normalize_path(name) for name in hint.get("embed", ()))
-        return cls(embed=tuple(dict.fromkeys(named)))
+        nested: Mapping[str, Any] = hint.get("nested", {})
+        return cls(
+            embed=_normalized(hint.get("embed", ()), naming),
+            nested={name: _normalized(columns, naming) for name, columns in nested.items()},
+        )
+
+    def nested_tables(self, table_name: str, naming: NamingConvention) -> dict[str, str]:
+        """The lists by the names of their tables, as dlt makes them.
+
+        Args:
+            table_name: The table that the lists are in.
+            naming: How the schema writes names.
+        """
+        tables = {}
+        for name in self.nested:
+            parts = [naming.normalize_table_identifier(part) for part in name.split(LIST_SEPARATOR)]
+            tables[naming.shorten_fragments(table_name, *parts)] = name
+        return tables
+
+
+def hint_of(table: TTableSchema, schema: Schema) -> TableHint | None:
+    """What a user says of a table, itself or with the table whose lists it holds; None if nothing.
+
+    Raises:
+        QdrantTerminalError: For a hint that this version does not know.
+    """
+    if (own := TableHint.of(table, schema.naming)) is not None:
+        return own
+    for name, other in schema.tables.items():
+        if TABLE_HINT in other and (hint := TableHint.of(other, schema.naming)):
+            lists = hint.nested_tables(name, schema.naming)
+            if (found := lists.get(str(table["name"]))) is not None:
+                return TableHint(embed=hint.nested[found])
+    return None
+
+
+def _normalized(names: Iterable[str], naming: NamingConvention) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(naming.normalize_path(name) for name in names))
 
 
 def marked_columns(table: TTableSchema) -> tuple[str, ...]:
@@ -77,6 +120,26 @@ def embedded_columns(resource: DltResource) -> list[str]:
     if not isinstance(columns, dict):
         return []
     return [name for name, column in columns.items() if column.get(EMBED_HINT)]
+
+
+def embedded_lists(resource: DltResource) -> dict[str, list[str]]:
+    """The columns that a resource asks to embed of the lists in its rows, by the list."""
+    hints: Mapping[str, Any] = resource._hints or {}
+    lists: dict[str, list[str]] = {}
+    nested: Any = hints.get("nested_hints")
+    for path, each in nested.items() if isinstance(nested, Mapping) else ():
+        columns: Any = each.get("columns")
+        if isinstance(columns, Mapping):
+            name = path if isinstance(path, str) else LIST_SEPARATOR.join(path)
+            lists[name] = [column for column, hint in columns.items() if hint.get(EMBED_HINT)]
+    said = (hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {}
+    lists |= {name: list(columns) for name, columns in said.get("nested", {}).items()}
+    return {name: columns for name, columns in lists.items() if columns}
+
+
+def embeds_texts(resource: DltResource) -> bool:
+    """Whether a resource asks to embed anything, in its rows or in the lists in them."""
+    return bool(embedded_columns(resource) or embedded_lists(resource))
 
 
 def without_hints(stored: TStoredSchema) -> TStoredSchema:

@@ -21,7 +21,7 @@ from dlt.common.schema.utils import (
     is_nested_table,
 )
 
-from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
+from dagster_qdrant.destination.tables.hints import hint_of, marked_columns
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
 from dagster_qdrant.qdrant.collections import IndexType
 
@@ -225,7 +225,7 @@ class TablePlan:
         else:
             key = primary_key
         is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
-        hint = TableHint.of(table, schema.naming)
+        hint = hint_of(table, schema)
         if embed is None:
             embed = hint.embed if hint else marked_columns(table)
         # In an order that does not depend on which column came first in the rows.
