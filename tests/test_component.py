@@ -126,7 +126,8 @@ def test_assets_that_are_post_processed_run_with_their_checks(sandbox):
         result = materialize(defs, qdrant=QdrantResource(location=":memory:processed"))
     [event] = result.get_asset_materialization_events()
     assert event.asset_key == FILMS
-    assert len(result.get_asset_check_evaluations()) == 6
+    checked = {check.check_name for check in result.get_asset_check_evaluations()}
+    assert {"all_rows_present", "search_finds_row"} < checked
 
 
 def test_two_loads_may_share_a_source(sandbox):

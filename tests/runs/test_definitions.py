@@ -143,7 +143,7 @@ def test_checks_apart_may_be_copied_with_their_assets(resource, dataset):
     result = run([*loaded, *checks], resource)
     evaluations = result.get_asset_check_evaluations()
     assert {evaluation.asset_key.path[0] for evaluation in evaluations} == {"live"}
-    assert len(evaluations) == 12
+    assert len(evaluations) == len({key for each in checks for key in each.check_keys})
     assert all(evaluation.passed for evaluation in evaluations)
 
 
@@ -236,5 +236,5 @@ def test_copies_load_in_processes_of_their_own(tmp_path, monkeypatch, model):
         keys = {event.asset_key for event in result.get_asset_materialization_events()}
         assert dg.AssetKey(["live", "copied", "films"]) in keys
         evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == 6
+    assert "all_rows_present" in {evaluation.check_name for evaluation in evaluations}
     assert all(evaluation.passed for evaluation in evaluations)

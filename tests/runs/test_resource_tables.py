@@ -91,6 +91,7 @@ CHECKS = {
     "collection_healthy",
     "no_orphans",
     "no_text_cut",
+    "no_text_cut",
     "search_finds_row",
     "vectors_valid",
 }
