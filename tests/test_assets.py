@@ -78,6 +78,13 @@ class TestSpecs:
         [spec] = build_qdrant_assets(dlt_source=actors(), dataset_name="d").specs
         assert spec.description == "People who play in films."
 
+    def test_a_transformer_by_itself_will_do(self):
+        @dlt.transformer(data_from=films(), name="chunks")
+        def chunks(rows):
+            yield rows
+
+        assert build_qdrant_assets(dlt_source=chunks).keys == {dg.AssetKey(["chunks"])}
+
     def test_a_source_a_resource_and_a_list_will_do(self):
         @dlt.source
         def cinema():

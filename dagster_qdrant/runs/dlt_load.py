@@ -203,8 +203,8 @@ class DltLoad:
                 dlt_tables = DltTables(Collections(connection, dataset, separator), source.schema)
                 state = SourceState(pipeline, self._part.plan, dlt_tables)
                 state.join_pipeline(source)
-                if not options.get("refresh"):
-                    state.refuse_loss(source, options.get("write_disposition"))
+                # Also with `refresh`, which drops what is known under the names of this load.
+                state.refuse_loss(source, options.get("write_disposition"))
             self._prepare_model()
         begun_from = deepcopy(dict(pipeline.state))
         for resource in source.selected_resources.values():

@@ -17,7 +17,7 @@ def takes_partition(data: Any) -> bool:
     from dlt.extract import DltResource, DltSource
 
     if isinstance(data, DltResource):
-        return bool(data.requires_args)
+        return data.requires_args and not data.is_transformer  # which takes its parent's rows
     if isinstance(data, DltSource) or not callable(data):
         return False
     parameters = inspect.signature(data).parameters.values()

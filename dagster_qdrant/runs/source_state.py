@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.versioned_state import decompress_state
 from dlt.extract.utils import make_schema_with_default_name
@@ -53,8 +54,8 @@ class SourceState:
         name = name or source_name_of(make_schema_with_default_name(pipeline.pipeline_name))
         holders = {
             holder
-            for holder, resources in _stateful_resources(pipeline.state).items()
-            if not resources.isdisjoint(source.selected_resources)
+            for holder, resources in self._stateful(pipeline.state).items()
+            if not resources.isdisjoint(each.name for each in source.resources.extracted)
         }
         if len(holders) == 1:
             [name] = holders
@@ -77,39 +78,51 @@ class SourceState:
         Raises:
             QdrantConfigurationError: With the names under which the state is.
         """
-        known = _stateful_resources(self._pipeline.state)
-        begun = known.get(source.name, set()) | self._loaded(source)
-        new = [
-            resource.name
+        known = self._stateful(self._pipeline.state)
+        begun = known.pop(source.name, set()) | self._loaded(source)
+        new = {
+            resource.name: names
             for resource in source.selected_resources.values()
-            if resource.name not in begun and _may_append(resource, write_disposition)
-        ]
+            if begun.isdisjoint(names := _with_parents(resource))
+            and _may_append(resource, write_disposition)
+        }
         if not new:
             return
-        for name in new:
+        for name, names in new.items():
             for holder, resources in known.items():
-                if name in resources:
+                if not resources.isdisjoint(names):
                     raise QdrantConfigurationError(self._in_another_source(name, holder, source))
         if self._plan.names_pipeline:
             return  # The user says which pipeline it is.
         for pipeline_name, stateful in self._other_pipelines():
-            for name in new:
-                if any(name in resources for resources in stateful.values()):
+            for name, names in new.items():
+                if not stateful.isdisjoint(names):
                     raise QdrantConfigurationError(self._in_another_pipeline(name, pipeline_name))
 
     def _loaded(self, source: DltSource) -> set[str]:
         """The resources of a source that the pipeline has loaded before."""
         schemas = self._pipeline.schemas
-        if source.name not in schemas:
-            return set()
-        return {str(table.get("resource")) for table in schemas[source.name].tables.values()}
+        return _resources_of(schemas[source.name]) if source.name in schemas else set()
 
-    def _other_pipelines(self) -> Iterator[tuple[str, dict[str, set[str]]]]:
-        """The other pipelines that have loaded into the dataset, with the state that they have."""
+    def _other_pipelines(self) -> Iterator[tuple[str, set[str]]]:
+        """The other pipelines that have loaded into the dataset, with resources that have state."""
         for name in sorted(self._dlt_tables.pipeline_names() - {self._pipeline.pipeline_name}):
             newest = self._dlt_tables.newest_state(name)
             if newest is not None:
-                yield name, _stateful_resources(decompress_state(newest.state))
+                yield name, set().union(*self._stateful(decompress_state(newest.state)).values())
+
+    def _stateful(self, state: Mapping[str, Any]) -> dict[str, set[str]]:
+        """The resources that have some state, by the name of their source."""
+        stateful: dict[str, set[str]] = {}
+        for source, kept in (state.get("sources") or {}).items():
+            resources = {name for name, of_one in kept.get("resources", {}).items() if of_one}
+            if any(value for key, value in kept.items() if key != "resources"):
+                # State of the whole source, which any of its resources may go by.
+                stored = self._dlt_tables.newest_schema(source)
+                if stored is not None:
+                    resources |= _resources_of(Schema.from_stored_schema(json.loads(stored.schema)))
+            stateful[source] = resources
+        return stateful
 
     def _in_another_source(self, name: str, holder: str, source: DltSource) -> str:
         return (
@@ -131,12 +144,18 @@ class SourceState:
         )
 
 
-def _stateful_resources(state: Mapping[str, Any]) -> dict[str, set[str]]:
-    """The resources that have some state, by the name of their source."""
-    return {
-        source: {name for name, kept in (of_source.get("resources") or {}).items() if kept}
-        for source, of_source in (state.get("sources") or {}).items()
-    }
+def _resources_of(schema: Schema) -> set[str]:
+    """The resources that have filled tables of a schema."""
+    return {str(table["resource"]) for table in schema.tables.values() if table.get("resource")}
+
+
+def _with_parents(resource: DltResource) -> set[str]:
+    """A resource's name, and of a transformer those of the resources that it reads."""
+    names, pipe = set(), resource._pipe  # dlt has no public way to them
+    while pipe is not None:
+        names.add(pipe.name)
+        pipe = pipe.parent
+    return names
 
 
 def _may_append(resource: DltResource, write_disposition: Any) -> bool:

@@ -207,3 +207,42 @@ def test_what_is_loaded_anew_is_not_refused(load: Load, resource, ids, dataset):
 
     assert dg.materialize([anew], resources={"qdrant": resource}).success
     assert ids() == [1, 2]
+
+
+def test_a_transformer_whose_parent_has_the_state_is_refused(run, refused, ids, dataset):
+    def chunks():
+        @dlt.transformer(data_from=growing(), name="chunks", write_disposition="append")
+        def chunks(rows):
+            yield rows
+
+        return chunks
+
+    for _ in range(2):
+        run(assets(chunks(), dataset, name="one"))
+    assert "Resource `chunks` appends" in refused(assets(chunks(), dataset, name="two"))
+    assert ids("chunks") == [1, 2]
+
+
+def test_a_resource_that_goes_by_the_state_of_its_source_is_refused(run, refused, ids, dataset):
+    @dlt.resource(name="films", write_disposition="append")
+    def films():
+        state = dlt.current.source_state()
+        yield [{"id": number} for number in range(state.get("seen", 0), last["id"])]
+        state["seen"] = last["id"]
+
+    for _ in range(2):
+        run(assets(films, dataset, name="one"))
+    assert "`pipeline_name='one'` to go on" in refused(assets(films, dataset, name="two"))
+    assert ids() == [0, 1]
+
+
+def test_a_refresh_that_would_not_drop_the_rows_is_refused(run, resource, ids, dataset):
+    run(assets(growing(), dataset, name="one"))
+
+    @qdrant_assets(dlt_source=growing(), dataset_name=dataset, name="two")
+    def anew(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+        yield from qdrant.run(context, refresh="drop_resources")
+
+    with pytest.raises(dg.Failure, match="`pipeline_name='one'` to go on"):
+        dg.materialize([anew], resources={"qdrant": resource})
+    assert ids() == [1, 2]
