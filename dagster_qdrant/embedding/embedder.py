@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-# Seconds in which a model that could not be downloaded is not asked for again: fastembed tries for
-# 39 seconds each time, and each table of a load would.
+# Seconds in which a model that could not be downloaded is not asked for again, which each table of
+# a load would do.
 _SECONDS_WITHOUT_HUB = 600.0
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_qdrant.embedding.options import EmbeddingOptions, describe, is_static
 from dagster_qdrant.embedding.providers import providers_of, refuse_without_providers
 from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.stopping import pause
 
 if TYPE_CHECKING:
     from fastembed import TextEmbedding
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TOKENIZER_FILE = "tokenizer.json"
+# Seconds between tries of a hub that does not answer, and for how long it may take to answer.
+_WAITS, _HUB_TIMEOUT = (1.0, 3.0), 10.0
 _OFFLINE = frozenset({"1", "TRUE", "YES", "ON"})  # values of HF_HUB_OFFLINE, as the hub reads it
 
 
@@ -40,6 +43,7 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
         ahead: Whether nobody waits for it yet; see `LocalModel`.
 
     Raises:
+        QdrantStoppedError: If told to stop while a hub does not answer.
         ModelNotHereError: If the files are not here yet, and nobody waits for them.
         DownloadError: If no hub gives them.
         EmbeddingError: If the model cannot be loaded, or gives vectors of another size than that
@@ -61,6 +65,7 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
             _cache_folder(options),
             _size(options.model),
         )
+        _refuse_without_hub(options)
     files: dict[str, Any] = {"local_files_only": options.local_files_only}
     if options.model_path:
         files = {"specific_model_path": options.model_path}
@@ -91,6 +96,24 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
     # onnxruntime falls back to the CPU without an error.
     refuse_without_providers(options, providers_of(model))
     return model
+
+
+def _refuse_without_hub(options: EmbeddingOptions) -> None:
+    """See that the hub answers. fastembed finds out as well, in 39 seconds that nothing ends."""
+    from huggingface_hub import model_info
+
+    sources = describe(options.model)["sources"]
+    if sources["url"] or not sources["hf"]:
+        return
+    for wait in (*_WAITS, None):
+        try:
+            model_info(sources["hf"], timeout=_HUB_TIMEOUT)
+            return
+        except Exception as error:
+            if wait is None:
+                reason = " ".join(f"The model hub cannot be used: {error}".split())
+                raise DownloadError(_not_downloaded(options, reason)) from error
+        pause(wait)
 
 
 def _is_here(options: EmbeddingOptions) -> bool:
@@ -166,7 +189,7 @@ def _not_downloaded(options: EmbeddingOptions, reason: str) -> str:
     return (
         f"The model {options.model!r} could not be downloaded into {_cache_folder(options)}. "
         f"{reason.rstrip('.')}. Give this machine access to the model hub, name a folder with "
-        "the model's files as `model_path`, or copy that folder from a machine that has it."
+        "the model's files as `model_path`, or copy the cache folder from a machine that has it."
     )
 
 
@@ -185,7 +208,7 @@ def _not_loaded(options: EmbeddingOptions, error: Exception) -> str:
         asked = "`local_files_only`" if options.local_files_only else "HF_HUB_OFFLINE"
         return (
             f"{message} It is not there, and {asked} forbids to download it. Remove {asked}, copy "
-            "the folder from a machine that has the model, or name a folder with the model's "
+            "the cache folder from a machine that has the model, or name a folder with the model's "
             "files as `model_path`."
         )
     return f"{message} If its files are damaged, delete them there: they are downloaded again."

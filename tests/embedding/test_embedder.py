@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import huggingface_hub
 import numpy as np
 import pytest
 from fastembed import TextEmbedding
@@ -14,9 +15,10 @@ from fastembed.common import model_management
 from fastembed.common.model_description import ModelSource, PoolingType
 
 from dagster_qdrant.embedding import embedder as embedder_module
+from dagster_qdrant.embedding import local_files
 from dagster_qdrant.embedding.embedder import load_embedder, preload_embedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
-from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.errors import EmbeddingError, QdrantStoppedError
 
 
 @pytest.fixture
@@ -98,10 +100,12 @@ def no_hub(monkeypatch):
             tries.append(repo)
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(model_management, "snapshot_download", download)
-    monkeypatch.setattr(model_management, "list_repo_tree", lambda repo, **_: download(repo))
-    monkeypatch.setattr(model_management, "model_info", lambda repo, **_: download(repo))
+    for module in (model_management, huggingface_hub):
+        monkeypatch.setattr(module, "snapshot_download", download)
+        monkeypatch.setattr(module, "list_repo_tree", lambda repo, **_: download(repo))
+        monkeypatch.setattr(module, "model_info", lambda repo, **_: download(repo))
     monkeypatch.setattr(model_management.time, "sleep", lambda _: None)
+    monkeypatch.setattr(local_files, "pause", lambda _: None)
     return tries
 
 
@@ -120,7 +124,7 @@ def test_a_hub_that_cannot_be_reached_is_tried_once_a_process(
         assert f"could not be downloaded into {cache}" in message
         assert "Name or service not known" in message
         assert "`model_path`" in message
-    assert len(no_hub) == 3  # fastembed's own tries, of the first time
+    assert len(no_hub) == 3  # with short waits, of the first time
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"The model BAAI/bge-small-en is not in {cache} yet: it is downloaded")
     assert "130 MB" in line
@@ -129,6 +133,24 @@ def test_a_hub_that_cannot_be_reached_is_tried_once_a_process(
     with pytest.raises(EmbeddingError, match="could not be downloaded"):
         load_embedder(options)
     assert len(no_hub) == 6
+
+
+def test_a_hub_that_fails_while_a_model_is_downloaded_is_said_to_be(
+    models, no_hub, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: None)
+    with pytest.raises(EmbeddingError, match="downloaded into .*Could not download model from Hug"):
+        load_embedder(EmbeddingOptions(cache_dir=str(tmp_path)))
+
+
+def test_waiting_for_a_hub_ends_when_told_to_stop(models, no_hub, tmp_path, monkeypatch):
+    def told_to_stop(_):
+        raise QdrantStoppedError("The load was told to stop.")
+
+    monkeypatch.setattr(local_files, "pause", told_to_stop)
+    with pytest.raises(QdrantStoppedError):
+        load_embedder(EmbeddingOptions(cache_dir=str(tmp_path)))
+    assert len(no_hub) == 1
 
 
 def test_a_model_that_came_in_another_way_is_found_though_the_hub_failed(
