@@ -130,12 +130,16 @@ def _hints(resource: DltResource) -> dict[str, str]:
 def _code_version(hints: Mapping[str, str]) -> str:
     """A version that changes with what decides how rows become points.
 
-    `QdrantResource` is not known while a code location loads, so its `model` has no part in this.
+    `QdrantResource` is not known while a code location loads, so its `model` and `passage_prefix`
+    have no part in this.
     """
     import dlt
 
-    model = dlt.config.get("destination.qdrant.model", str)
-    return hashlib.sha256(json.dumps([hints, model], sort_keys=True).encode()).hexdigest()[:12]
+    says: list[Any] = [hints, dlt.config.get("destination.qdrant.model", str)]
+    prefix = dlt.config.get("destination.qdrant.passage_prefix", str)
+    if prefix is not None:
+        says.append(prefix)
+    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _docstring(resource: DltResource) -> str | None:

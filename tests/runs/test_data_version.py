@@ -224,6 +224,8 @@ class TestCodeVersion:
         assert code_version([]) == versions[0]
         monkeypatch.setenv("DESTINATION__QDRANT__MODEL", "BAAI/bge-base-en")
         versions.append(code_version())
+        monkeypatch.setenv("DESTINATION__QDRANT__PASSAGE_PREFIX", "passage: ")
+        versions.append(code_version())
         assert all(versions)
         assert len(set(versions)) == len(versions)
 
