@@ -91,7 +91,6 @@ CHECKS = {
     "collection_healthy",
     "no_orphans",
     "no_text_cut",
-    "no_text_cut",
     "search_finds_row",
     "vectors_valid",
 }
