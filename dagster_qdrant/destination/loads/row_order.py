@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dlt
 from dlt.common.json import json
 from dlt.common.storages import FileStorage
 
@@ -67,23 +68,32 @@ def refuse_rows_without_order(load_id: str, root: TablePlan, nested: Sequence[Ta
 def _refuse_unknown_newest(plan: TablePlan, rows: Sequence[_Row]) -> None:
     if len({row.content for row in rows}) == 1:
         return
+    remedy = f"Set a `dedup_sort` column, which says it, {_REMEDY}"
     if len({row.path for row in rows}) > 1:
         place = "several files"
     elif any(row.row_id is None for row in rows):
         place = "Arrow tables or data frames"  # which dlt brings into one file in any order
+    elif _arrow_rows_get_ids() and len({row.row_id for row in rows}) > 1:
+        place = "Arrow tables or data frames"
+        remedy = "Remove `add_dlt_id` from `[normalize.parquet_normalizer]`, which hides it."
     else:
         return
     raise QdrantTerminalError(
-        f"{_about(plan, rows)}, in {place}, and which of its rows is the newest was not noted. Set "
-        f"a `dedup_sort` column, which says it, {_REMEDY}"
+        f"{_about(plan, rows)}, in {place}, and which of its rows is the newest was not noted. "
+        f"{remedy} {_GO_ON}"
     )
 
 
 def _are_of_arrow(paths: Sequence[str], plan: TablePlan) -> bool:
-    """Whether rows come from Arrow tables or data frames: dlt gives these no ids."""
-    return any(
+    """Whether rows may come from Arrow tables or data frames: they have no ids or new ones."""
+    return _arrow_rows_get_ids() or any(
         plan.row_id not in row for path in paths for _, row in itertools.islice(_read([path]), 1)
     )
+
+
+def _arrow_rows_get_ids() -> bool:
+    """Whether dlt is told to give them ids, which take the place of those that bear a place."""
+    return bool(dlt.config.get("normalize.parquet_normalizer.add_dlt_id", bool))
 
 
 def _refuse_mixed_rows(
@@ -102,14 +112,13 @@ def _refuse_mixed_rows(
             raise QdrantTerminalError(
                 f"{_about(root, rows)}, with different rows in `{plan.table_name}`, and which of "
                 "them belong to the newest was not noted. Use `write_disposition={'disposition': "
-                f"'merge', 'strategy': 'delete-insert'}}`, with which dlt notes it, {_REMEDY}"
+                f"'merge', 'strategy': 'delete-insert'}}`, with which dlt notes it, {_REMEDY} "
+                f"{_GO_ON}"
             )
 
 
-_REMEDY = (
-    "wrap the resource with `qdrant_adapter`, or yield each key once. (In a script, "
-    "`pipeline.drop_pending_packages()` comes first.)"
-)
+_REMEDY = "wrap the resource with `qdrant_adapter`, or yield each key once."
+_GO_ON = "(In a script, `pipeline.drop_pending_packages()` comes first.)"
 
 
 def _about(plan: TablePlan, rows: Sequence[_Row]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from dlt.destinations.adapters import qdrant_adapter as dlt_adapter
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from dagster_qdrant import qdrant_adapter
 from tests.conftest import Load
 from tests.targets import Target, memory
 
@@ -107,6 +108,14 @@ def test_arrow_tables_are_refused_where_the_newest_is_not_known(
     once = pyarrow.table({"id": [1, 2, 2], "title": ["Moon", "Her", "Her"]})
     load(films([once]), name="other")
     assert sorted(row["id"] for row in qdrant_target.rows(f"{dataset}_films")) == [1, 2]
+
+
+def test_ids_that_dlt_gives_to_rows_of_arrow_tables_do_not_hide_that(load: Load, monkeypatch):
+    """They take the place of those that the adapter gives."""
+    monkeypatch.setenv("NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_ID", "true")
+    tables = [pyarrow.table({"id": [1], "title": [f"take {n}"], f"c{n}": [n]}) for n in range(2)]
+    with refused("`id` = 1, in Arrow tables or data frames.*Remove `add_dlt_id`"):
+        load(qdrant_adapter(films(tables), embed="title"))
 
 
 @pytest.mark.usefixtures("one_row_a_file")
