@@ -137,6 +137,33 @@ class QdrantResource(QdrantOptions):
             "loaded, and under this dataset name?"
         )
 
+    def drop_partition(
+        self, dataset_name: str | None, table: str, partition: str
+    ) -> dict[str, int]:
+        """Remove the rows of a partition that is no more, say of a deleted dynamic partition.
+
+        Rows bear their partition in replaced tables. Those of nested tables go with them. Loads of
+        the same partition wait meanwhile, and `_dlt_loads` has a row for it.
+
+        Args:
+            dataset_name: The dataset as it was given to the assets, or None.
+            table: The table, as the source or as dlt names it.
+            partition: The partition's key; one of several dimensions as text, "2026-01-01|north".
+
+        Returns:
+            How many rows went, by table; none if there were none.
+
+        Raises:
+            QdrantTerminalError: If there is no such table, or its rows do not bear their partition.
+
+        Example:
+            >>> qdrant.drop_partition("shop", "sales", "2026-01-01")
+            {'sales': 120, 'sales__items': 311}
+        """
+        from dagster_qdrant.destination.partition_drop import drop_partition
+
+        return drop_partition(self.configuration(), dataset_name, table, str(partition))
+
     @overload
     def run(
         self,

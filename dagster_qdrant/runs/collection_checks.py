@@ -60,8 +60,12 @@ def _count(table: CheckedTable, table_name: str, load_id: str | None = None) -> 
 
 
 def _has_later_load(table: CheckedTable, load_id: str | None) -> bool:
+    if load_id is None:
+        return False
     values = table.collections.values(table.collection, table.plan.load_id)
-    return load_id is not None and any(_is_later(other, load_id) for other in values)
+    return any(_is_later(other, load_id) for other in values) or any(
+        _is_later(drop, load_id) for drop in table.client.dlt_tables.drops_of(table.name)
+    )
 
 
 def _is_later(load_id: str, than: str) -> bool:

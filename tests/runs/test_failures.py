@@ -107,7 +107,7 @@ def run(resource, dataset):
             "DataValidationError: .*`films` Column: `id__v_text`.*contract_mode=freeze",
         ),
         (with_a_null, "CannotCoerceNullException: .*`films` column `title`"),
-        (of_a_strategy, "`scd2` merge strategy not supported for table `films`"),
+        (of_a_strategy, "^Table `films` asks for the merge strategy 'scd2'"),
         (with_a_secret, "ConfigFieldMissingException: Missing 1 field.*`token`"),
     ],
 )

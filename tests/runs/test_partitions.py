@@ -1,5 +1,6 @@
 """Assets whose partitions load rows of their own."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -8,7 +9,13 @@ import dagster as dg
 import dlt
 import pytest
 
-from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
+from dagster_qdrant import (
+    QdrantResource,
+    QdrantTerminalError,
+    build_qdrant_checks,
+    qdrant_adapter,
+    qdrant_assets,
+)
 from tests.targets import Target
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
@@ -235,4 +242,63 @@ def test_a_run_of_many_partitions_says_which_one_failed(materialize, shop, by_da
     [event] = materialize(source=source, tags=RANGE).filter_events(lambda e: e.is_step_failure)
     said = event.event_specific_data.user_failure_data.description
     assert said == f"Partition `{DAYS[1]}`: Resource `sales`: ConnectionError: the shop is closed"
+    assert by_day() == {DAYS[0]: [1, 2]}
+
+
+# -- a partition that is no more ------------------------------------------------------------------
+
+
+def test_the_rows_of_a_partition_can_be_dropped_with_those_nested_in_them(
+    materialize, by_day, resource, qdrant_target, dataset
+):
+    materialize(tags=RANGE)
+    dropped = resource.drop_partition(dataset, "Sales", DAYS[1])
+    assert dropped == {"sales": 2, "sales__items": 4}
+    assert by_day() == {DAYS[0]: [1, 2], DAYS[2]: [1, 2]}
+    assert len(qdrant_target.rows(f"{dataset}_sales__items")) == 8
+    assert resource.drop_partition(dataset, "sales", DAYS[1]) == {}
+    assert materialize(partition_key=DAYS[1]).success
+    assert by_day() == {day: [1, 2] for day in DAYS}
+
+
+def test_a_partition_that_was_dropped_is_no_loss_to_the_checks(resource, dataset, shop):
+    @qdrant_assets(
+        dlt_source=shop.of(DAYS[0]),
+        dataset_name=dataset,
+        partitions_def=dg.StaticPartitionsDefinition(DAYS),
+    )
+    def sales(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+        yield from qdrant.run(context, dlt_source=shop.of)
+
+    def rows_present() -> bool:
+        results = dg.materialize(
+            build_qdrant_checks([sales]), resources={"qdrant": resource}, instance=instance
+        )
+        found = results.get_asset_check_evaluations()
+        return all(each.passed for each in found if each.check_name == "all_rows_present")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in DAYS:
+            dg.materialize(
+                [sales], resources={"qdrant": resource}, instance=instance, partition_key=day
+            )
+        resource.drop_partition(dataset, "sales", DAYS[2])
+        assert rows_present()
+
+
+@pytest.mark.parametrize(
+    ("disposition", "table", "words"),
+    [
+        ("merge", "sales", "has the write disposition 'merge'. Rows bear their partition in"),
+        ("replace", "sales__items", "is nested in `sales`. Drop the partition of that one"),
+        ("replace", "sold", "has no collection"),
+    ],
+)
+def test_what_bears_no_partition_is_not_dropped(
+    materialize, by_day, shop, resource, dataset, disposition, table, words
+):
+    shop.disposition = disposition
+    materialize(partition_key=DAYS[0])
+    with pytest.raises(QdrantTerminalError, match=re.escape(words)):
+        resource.drop_partition(dataset, table, DAYS[0])
     assert by_day() == {DAYS[0]: [1, 2]}

@@ -22,6 +22,9 @@ from dagster_qdrant.destination.tables.point_ids import content_point_id
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections, matches
 
+# Under this name of a pipeline stand the loads that only dropped a partition.
+PARTITION_DROP = "drop_partition"
+
 
 class LoadStatus(IntEnum):
     """How far a load is, as its row in `_dlt_loads` says. dlt itself writes and reads 0 only."""
@@ -237,6 +240,23 @@ class DltTables:
         point_id = content_point_id(self._loads, self._load_key(load_id))
         payload = self._collections.payload(self._loads, point_id)
         return self._load_record(payload) if payload else None
+
+    def drops_of(self, table_name: str) -> list[str]:
+        """The ids of loads that dropped a partition of a table."""
+        name, load_id, claims = map(
+            self._field, ("pipeline_name", C_DLT_LOADS_TABLE_LOAD_ID, "claims")
+        )
+        complete = matches({self._field("status"): int(LoadStatus.COMPLETE)})
+        pages = self._collections.pages(
+            self._loads, complete, payload=[name, load_id, claims], page=1000
+        )
+        payloads = [point.payload or {} for points in pages for point in points]
+        return [
+            payload[load_id]
+            for payload in payloads
+            if payload.get(name) == PARTITION_DROP
+            and any(claim.name == table_name for claim in Claim.read(payload.get(claims, ())))
+        ]
 
     def unfinished_loads(self) -> list[LoadRecord]:
         """The loads that run, and those that ended without being complete."""
