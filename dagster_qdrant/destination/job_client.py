@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
@@ -39,10 +40,11 @@ from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
-from dagster_qdrant.destination.loads.load_package import emptied_tables
+from dagster_qdrant.destination.loads.load_package import emptied_tables, lines_of
 from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
+    refuse_nested_data,
     refuse_rows_of_another_key,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
@@ -238,6 +240,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
             warn_of_missing_lists(hints, self.schema)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
+            refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
             if plan.embed and not self.collections.exists(plan.collection):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import DLT_NAME_PREFIX, TTableSchema
 from dlt.common.schema.utils import (
@@ -211,6 +212,53 @@ def warn_of_missing_lists(table: TTableSchema, schema: Schema) -> None:
             name,
             ", ".join(f"`{each['name']}`" for each in known) or "none",
         )
+
+
+def refuse_nested_data(
+    plan: TablePlan, schema: Schema, lines_of: Callable[[str], Iterable[str]]
+) -> None:
+    """A column to embed has no dicts and lists: dlt puts these elsewhere, and nothing is embedded.
+
+    The rows are looked at only if the table ever had such a value.
+
+    Args:
+        plan: The plan of the table.
+        schema: Its schema.
+        lines_of: The rows of a table that the load brings, as lines of JSON.
+
+    Raises:
+        QdrantTerminalError: If a row has such a value.
+    """
+    for name in plan.embed:
+        if place := _place_of_nested_data(name, plan, schema, lines_of):
+            raise QdrantTerminalError(
+                f"Table `{plan.table_name}` is to embed `{name}`, which holds nested data and not "
+                f"text in this load (dlt put it into `{place}`). Turn it into text first, say with "
+                "`resource.add_map(...)`, or take it out of `embed`."
+            )
+
+
+def _place_of_nested_data(
+    name: str, plan: TablePlan, schema: Schema, lines_of: Callable[[str], Iterable[str]]
+) -> str | None:
+    """The nested table of a column's lists, or the column of a field of its dicts."""
+    separator = schema.naming.PATH_SEPARATOR
+    own, inside = {name, *plan.variants.get(name, ())}, f"{name}{separator}"
+    for table in schema.tables.values():
+        is_nested = table.get("parent") == plan.table_name
+        path = str(table["name"]).removeprefix(f"{plan.table_name}{separator}")
+        if is_nested and f"{path}{separator}".startswith(inside):
+            for _ in lines_of(str(table["name"])):
+                return str(table["name"])
+    columns = schema.get_table_columns(plan.table_name)
+    fields = [column for column in columns if column.startswith(inside) and column not in own]
+    for line in lines_of(plan.table_name) if fields else ():
+        if any(f'"{field}"' in line for field in fields):
+            row = json.loads(line)
+            there = [field for field in fields if field in row]
+            if there and not own & row.keys():
+                return there[0]
+    return None
 
 
 def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:

@@ -155,6 +155,7 @@ def _numbers(load: ResourceLoad) -> dict[str, Any]:
         TEXTS_CUT: all_tables.texts_cut,
         "tokens_cut": all_tables.tokens_cut,
         "rows_reused": all_tables.reused,
+        "rows_without_text": all_tables.rows_without_text,
         "rows_deleted": own_tables.deleted + own_tables.outdated,
         "points_written": all_tables.written,
         "points_payload_only": all_tables.payload_only,

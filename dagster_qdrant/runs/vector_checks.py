@@ -11,9 +11,10 @@ from typing import Any
 
 from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
+from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError
-from dagster_qdrant.qdrant.collections import vector_params
+from dagster_qdrant.qdrant.collections import about, vector_params
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 
 # Cosine similarity from which on two vectors count as those of one text.
@@ -23,13 +24,15 @@ _TRIED_TEXTS = 3
 
 
 def all_vectors_present(table: CheckedTable) -> Finding:
-    """A point that was loaded with a text has a vector."""
+    """A point that was loaded with a text has a vector, and the last load had texts at all."""
     without = table.points_have_vector(False)
     missing = table.points_have_vector(False, with_text=True)
     numbers = {
         "points_without_vector": table.collections.count(table.collection, without),
         "vectors_missing": table.collections.count(table.collection, missing),
     }
+    if seen := about(table.info).get(TEXTS_MISSING):
+        return Finding(False, seen, numbers)
     if not numbers["vectors_missing"]:
         return Finding(True, "Every row with text has its vector.", numbers)
     [example] = table.scroll(table.collection, 1, missing, payload=[])

@@ -20,7 +20,7 @@ from dagster_qdrant.destination.generations.rebuild import (
 )
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.table_plan import TablePlan
-from dagster_qdrant.destination.writing.table_collection import ensure_collection
+from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING, ensure_collection
 from dagster_qdrant.qdrant.collections import Collections, about
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _TARGETS = "qdrant_targets"
 # Here which columns are embedded of those whose hints alone do not tell it.
 _COLUMNS = "qdrant_embedded_columns"
+# Here the collections whose last load had no text, where there were texts before.
+_WITHOUT_TEXTS = "qdrant_without_texts"
 # And here how many rows of each load those had that are embedded again.
 _REBUILT = "qdrant_rebuilt"
 
@@ -48,6 +50,12 @@ def settled_columns() -> dict[str, list[str]] | None:
     """
     state = _state_of_load()
     return None if state is None else state.get(_COLUMNS, {})
+
+
+def without_texts() -> list[str]:
+    """The collections whose load before this one had no text, where there were texts before."""
+    collections: list[str] = (_state_of_load() or {}).get(_WITHOUT_TEXTS, [])
+    return collections
 
 
 def _state_of_load() -> DictStrAny | None:
@@ -134,10 +142,13 @@ class LoadTargets:
         """
         rebuilt: list[TablePlan] = []
         columns: dict[str, list[str]] = {}
+        textless: list[str] = []
         for plan in plans:
             info = self._collections.describe(plan.collection)
             if info is None and self._generations.recover(plan.collection):
                 info = self._collections.describe(plan.collection)
+            if info is not None and TEXTS_MISSING in about(info):
+                textless.append(plan.collection)
             settled = self._settled(plan, info)
             if settled.embed != plan.embed:
                 columns[plan.collection] = list(settled.embed)
@@ -149,8 +160,9 @@ class LoadTargets:
                 self._collections.drop(plan.target)
         targets = {plan.collection: plan.target for plan in rebuilt}
         state = destination_state()
-        if (targets, columns) != (state.get(_TARGETS, {}), state.get(_COLUMNS, {})):
-            state |= {_TARGETS: targets, _COLUMNS: columns, _REBUILT: {}}
+        settled_now = {_TARGETS: targets, _COLUMNS: columns, _WITHOUT_TEXTS: textless}
+        if any(value != (state.get(key) or type(value)()) for key, value in settled_now.items()):
+            state |= {**settled_now, _REBUILT: {}}
             commit_load_package_state()
         return rebuilt
 

@@ -29,6 +29,7 @@ from dagster_qdrant.destination.loads.load_package import (
     has_rows,
     loaded_tables,
 )
+from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.writing.load_counts import load_reports
@@ -146,12 +147,14 @@ class Load:
                 ", ".join(f"`{table}`" for table in sorted(failed)),
             )
         else:
-            remove_what_the_load_outdates(
-                load_id, loaded_tables(load_id), self._schema, collections, self._plan_of
-            )
+            loaded = loaded_tables(load_id)
+            data_tables = sorted(loaded - set(self._schema.dlt_table_names()))
+            texts = missing_texts(load_id, map(self._plan_of, data_tables), collections)
+            remove_what_the_load_outdates(load_id, loaded, self._schema, collections, self._plan_of)
             refuse_if_stopping()
             with last_words():  # half of a switch leaves readers without a collection
                 self._targets.switch(dlt_tables.load_id_field)
+                write_down(texts, collections)
         _say_what_was_cut(load_id)
         lease.take_back_dead_loads(dlt_tables, collections)
         if (base := base_states.pop(load_id, None)) is not None:

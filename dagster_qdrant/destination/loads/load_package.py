@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlt.common.configuration.container import Container
@@ -21,15 +21,18 @@ def loaded_tables(load_id: str) -> set[str]:
 
 def has_rows(load_id: str, table_name: str) -> bool:
     """Whether a load brings any row of a table. A table that is emptied has a file without rows."""
+    return next(lines_of(load_id, table_name), None) is not None
+
+
+def lines_of(load_id: str, table_name: str) -> Iterator[str]:
+    """The rows that a load brings of a table, as lines of JSON."""
     packages = Container()[LoadPackageStateInjectableContext].storage
     for state, jobs in _jobs(load_id).items():
         for job in jobs:
             if job.table_name == table_name:
                 path = packages.get_job_file_path(load_id, state, job.file_name())
                 with FileStorage.open_zipsafe_ro(packages.storage.make_full_path(path)) as lines:
-                    if any(line.strip() for line in lines):
-                        return True
-    return False
+                    yield from (line for line in lines if line.strip())
 
 
 def failed_tables(load_id: str) -> set[str]:

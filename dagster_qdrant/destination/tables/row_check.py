@@ -23,6 +23,7 @@ from dlt.extract.items import TableNameMeta
 from dlt.extract.items_transform import BaseItemTransform, ItemTransform, MapItem
 from dlt.extract.utils import get_data_item_format
 
+from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
 from dagster_qdrant.destination.tables.repeated_keys import RepeatedKeys, row_id
 from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
 from dagster_qdrant.errors import QdrantTerminalError
@@ -30,6 +31,13 @@ from dagster_qdrant.errors import QdrantTerminalError
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming import NamingConvention
     from dlt.extract.pipe import Pipe
+
+
+# What has no text that could be embedded.
+_NOT_TEXT = {
+    **dict.fromkeys((bytes, bytearray, memoryview), "bytes"),
+    **dict.fromkeys((dict, list, tuple, set), "nested data"),
+}
 
 
 class RowCheck(ItemTransform[Any, Any]):
@@ -91,11 +99,13 @@ class _KeyOfTable:
     Args:
         table: The table.
         columns: The columns of the key, as dlt normalizes their names.
+        embedded: The columns that are embedded, in the same way.
         naming: How it does.
     """
 
     table: str
     columns: tuple[str, ...]
+    embedded: frozenset[str]
     naming: NamingConvention
     _names: dict[str, str] = field(default_factory=dict)
 
@@ -107,7 +117,9 @@ class _KeyOfTable:
             key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
             key = key or get_columns_names_with_prop(table, "unique", include_incomplete=True)
         name = naming.normalize_table_identifier(str(table["name"]))
-        return cls(name, tuple(map(naming.normalize_path, key)), naming)
+        hint = TableHint.of(table, naming)
+        embedded = hint.embed if hint else map(naming.normalize_path, marked_columns(table))
+        return cls(name, tuple(map(naming.normalize_path, key)), frozenset(embedded), naming)
 
     def values(self, row: Mapping[Any, Any]) -> list[Any]:
         """The values of the key; None where a row has none."""
@@ -118,6 +130,14 @@ class _KeyOfTable:
                 value = next(self._found(row, column, ()), None)
             values.append(value)
         return values
+
+    def without_text(self, row: Mapping[Any, Any]) -> tuple[Any, str] | None:
+        """A name of a column to embed whose value has no text, and what it is instead."""
+        for name, value in row.items() if self.embedded else ():
+            what = value and next((_NOT_TEXT[t] for t in _NOT_TEXT if isinstance(value, t)), None)
+            if what and self._normalized(name) in self.embedded:
+                return name, what
+        return None
 
     def names(self, columns: Sequence[str]) -> list[str | None]:
         """The names that the columns of the key have among those of a data frame."""
@@ -167,6 +187,8 @@ class _CheckedRows(MapItem):
         self._rows += 1
         row = self._row(item)
         key = self._key(item, meta)
+        if unfit := key.without_text(row):
+            self._refuse_without_text(*unfit, row)
         if not key.columns:
             return item
         values = key.values(row)
@@ -239,6 +261,14 @@ class _CheckedRows(MapItem):
                     "Fill it, choose another `primary_key`, or drop such rows with "
                     "`resource.add_filter(...)`."
                 )
+
+    def _refuse_without_text(self, name: Any, what: str, row: Mapping[Any, Any]) -> None:
+        """Later, dlt puts nested data elsewhere and makes text of bytes, which says nothing."""
+        raise QdrantTerminalError(
+            f"Row {self._rows} of resource `{dlt.current.resource_name()}` has {what} and not text "
+            f"in `{name}`, which is to be embedded: {repr(row[name])[:200]}. Turn it into text "
+            "first, say with `resource.add_map(...)`, or take it out of `embed`."
+        )
 
     def _place(self, table: str, values: Sequence[Any]) -> int | None:
         if self._repeated_keys is None:

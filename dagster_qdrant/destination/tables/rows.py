@@ -98,6 +98,19 @@ def embedding_text(
     return "\n".join(text for text in texts if text.strip()) or None
 
 
+def what_is_there(payload: Mapping[str, Any], plan: TablePlan) -> str:
+    """What a row without text has in the place of one; names of columns alone."""
+    blank = [name for name in plan.embed if payload.get(name) is not None]
+    absent = [name for name in plan.embed if name not in blank]
+    others = sorted(payload.keys() - plan.links - OWN_FIELDS - set(plan.embed))
+    seen = [
+        f"{' and '.join(f'`{name}`' for name in names)} {what}"
+        for names, what in ((absent, "missing or NULL"), (blank, "blank"))
+        if names
+    ]
+    return f"{', '.join(seen)}, beside {', '.join(f'`{name}`' for name in others) or 'nothing'}"
+
+
 def digest(text: str) -> str:
     """A fingerprint of 32 hexadecimal digits."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, order=True)
@@ -46,6 +46,10 @@ class LoadCounts:
         tokens_cut: Tokens that were cut off.
         longest_cut: The longest text that was cut.
         reused: Rows with text whose vector was there already.
+        rows_with_text: Rows that have a text to embed.
+        rows_without_text: Rows of tables with embedded columns that have no text in any of these.
+        texts_lost: Rows among them whose point had a text before.
+        without_text: What is in the place of a text, by the example of a row.
         written: Points written with their vector.
         payload_only: Points whose payload changed and whose vector stayed.
         unchanged: Points that stayed as they were.
@@ -64,6 +68,10 @@ class LoadCounts:
     tokens_cut: int = 0
     longest_cut: CutText | None = None
     reused: int = 0
+    rows_with_text: int = 0
+    rows_without_text: int = 0
+    texts_lost: int = 0
+    without_text: list[str] = field(default_factory=list)
     written: int = 0
     payload_only: int = 0
     unchanged: int = 0
@@ -136,6 +144,10 @@ class _LoadReports:
         with self._guard:
             tables = self._counts.get(load_id, {})
             return {name: counts for name, counts in tables.items() if counts.texts_cut}
+
+    def so_far(self, load_id: str) -> Mapping[str, LoadCounts]:
+        with self._guard:
+            return dict(self._counts.get(load_id, {}))
 
     def take(self, load_id: str) -> Mapping[str, LoadCounts]:
         with self._guard:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
-from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.collections import Collections, about
+
+# In a collection's metadata: what was seen in a load without any text, until one has a text.
+TEXTS_MISSING = "texts_missing"
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -29,21 +32,23 @@ def ensure_collection(
         embedding: The model whose vectors it holds, if columns are embedded.
         former: What was under its name before. Default: the one whose place it takes, if any.
     """
-    about: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
+    if former is None and plan.former:
+        former = collections.describe(plan.former)
+    made: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
     vectors: dict[str, int] = {}
     if plan.embed:
-        about |= {
+        made |= {
             "model": embedding.model,
             "embed": list(plan.embed),
             "query_prefix": embedding.prefixes.query,
             "passage_prefix": embedding.prefixes.passage,
         }
         vectors = {embedding.vector_name: vector_size(embedding)}
-    if former is None and plan.former:
-        former = collections.describe(plan.former)
+        if former and TEXTS_MISSING in about(former):
+            made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
     collections.ensure(
         plan.target,
-        about=about,
+        about=made,
         vectors=vectors,
         indexes=plan.indexes,
         former=former,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.tables.rows import Row, is_deleted
+from dagster_qdrant.destination.tables.rows import Row, is_deleted, what_is_there
 from dagster_qdrant.destination.tables.table_plan import (
     DELETED,
     EMBEDDING_HASH,
@@ -161,6 +161,8 @@ class TableLoader:
                 self._delete(row, window)
                 continue
             same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
+            if plan.embed:
+                self._count_text(row, known)
             row.payload[ROW_HASH] = row.row_hash
             row.payload.pop(EMBEDDING_HASH, None)  # in a row of a collection that is made anew
             if row.embedding_hash:
@@ -191,6 +193,16 @@ class TableLoader:
             return frozenset()
         loads = {str(known.get(self._plan.load_id)) for known in existing} - {self._load_id}
         return self._incomplete(loads) if loads else loads
+
+    def _count_text(self, row: Row, known: Mapping[str, Any]) -> None:
+        counts = self.counts
+        if row.text is not None:
+            counts.rows_with_text += 1
+            return
+        counts.rows_without_text += 1
+        counts.texts_lost += EMBEDDING_HASH in known
+        if not counts.without_text:
+            counts.without_text.append(what_is_there(row.payload, self._plan))
 
     def _choose(self, row: Row, window: Window) -> None:
         """Take a row into a window, unless one of the same key counts that is there already."""
