@@ -267,7 +267,8 @@ class _CheckedRows(MapItem):
         raise QdrantTerminalError(
             f"Row {self._rows} of resource `{dlt.current.resource_name()}` has {what} and not text "
             f"in `{name}`, which is to be embedded: {repr(row[name])[:200]}. Turn it into text "
-            "first, say with `resource.add_map(...)`, or take it out of `embed`."
+            "first, say with `resource.add_map(...)`, or take it out of `embed`. (A list becomes a "
+            "table of its own, which `qdrant_adapter(resource, nested=...)` embeds.)"
         )
 
     def _place(self, table: str, values: Sequence[Any]) -> int | None:
