@@ -148,10 +148,9 @@ def check_apart(
         names = names_of(selected, asset_key)
         if not names:
             continue
-        event = context.instance.get_latest_materialization_event(asset_key)
-        metadata = event.asset_materialization.metadata if event else None
         dlt_resource = plan.source.resources[resource_name]
-        last = LastLoad.of(metadata or {}, named_table(dlt_resource, plan.source.schema))
+        named = named_table(dlt_resource, plan.source.schema)
+        last = LastLoad.latest(context.instance, asset_key, named)
         with as_failure(), _client(resource, plan, dlt_resource) as client:
             also = last.tables if last else ()
             tables = ResourceTables.of(dlt_resource, client.schema, also)

@@ -77,6 +77,7 @@ class Loaded:
     Args:
         rows: Rows that were brought into the form that is loaded, by table.
         given: Rows that the resources gave.
+        known: Tables that are known to be a resource's from before, by the resource.
         counts: What was done with the rows of a table.
         last_counts: The same, of the last load only.
         seconds: How long each step of dlt took.
@@ -85,11 +86,26 @@ class Loaded:
 
     rows: dict[str, int] = field(default_factory=dict)
     given: RowsGiven = field(default_factory=RowsGiven)
+    known: dict[str, set[str]] = field(default_factory=dict)
     last_rows: Mapping[str, int] = field(default_factory=dict)
     counts: dict[str, LoadCounts] = field(default_factory=dict)
     last_counts: Mapping[str, LoadCounts] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_ids: list[str] = field(default_factory=list)
+
+    def tables_of(self, source: DltSource, schema: Schema) -> dict[str, ResourceTables]:
+        """The tables of the selected resources, by the resource's name.
+
+        Args:
+            source: The source, read.
+            schema: The schema that it is loaded with.
+        """
+        return {
+            name: ResourceTables.of(
+                resource, schema, also={*self.given.of(name, schema), *self.known.get(name, ())}
+            )
+            for name, resource in source.selected_resources.items()
+        }
 
     def by_resource(self, source: DltSource, schema: Schema) -> dict[str, ResourceLoad]:
         """What came of each resource.
@@ -98,7 +114,7 @@ class Loaded:
             source: The resources of the last load.
             schema: The schema that they were loaded with.
         """
-        tables = tables_of(source, schema, self.given)
+        tables = self.tables_of(source, schema)
         given = {name: self.given.of(name, schema) for name in tables}
         filled_by = {
             root: [name for name in tables if given[name][root]]
@@ -134,20 +150,6 @@ class Loaded:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - start
-
-
-def tables_of(source: DltSource, schema: Schema, given: RowsGiven) -> dict[str, ResourceTables]:
-    """The tables of the selected resources, by the resource's name.
-
-    Args:
-        source: The source, read.
-        schema: The schema that it is loaded with.
-        given: Rows that its resources gave.
-    """
-    return {
-        name: ResourceTables.of(resource, schema, also=given.of(name, schema))
-        for name, resource in source.selected_resources.items()
-    }
 
 
 class DltLoad:
@@ -261,7 +263,7 @@ class DltLoad:
         schema_name = self._part.source.name
         own = [load.load_id for load in info.load_packages if load.schema_name == schema_name]
         loaded.load_ids += own or info.loads_ids
-        tables = tables_of(self._part.source, client.schema, loaded.given)
+        tables = loaded.tables_of(self._part.source, client.schema)
         for name, resource in self._part.source.selected_resources.items():
             make_empty_collections(client, resource, tables[name])
         self._report()

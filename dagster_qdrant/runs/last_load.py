@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dagster import AssetKey, DagsterInstance
+
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.pages.metadata import LOAD_ID, POINTS_OF_LOAD, ROWS_BY_TABLE, TEXTS_CUT
 
@@ -50,6 +52,21 @@ class LastLoad:
             gave_rows=bool(row_count or shown.get("rows_loaded")),
             texts_cut=int(shown.get(TEXTS_CUT) or 0),
         )
+
+    @classmethod
+    def latest(
+        cls, instance: DagsterInstance, asset_key: AssetKey, named: str | None
+    ) -> LastLoad | None:
+        """Read off the latest materialization of an asset; None if there is none, or no rows.
+
+        Args:
+            instance: Where Dagster keeps materializations.
+            asset_key: The asset.
+            named: See `of`.
+        """
+        event = instance.get_latest_materialization_event(asset_key)
+        materialization = event.asset_materialization if event else None
+        return cls.of(materialization.metadata, named) if materialization else None
 
     @property
     def tables(self) -> set[str]:

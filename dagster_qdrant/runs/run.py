@@ -19,6 +19,7 @@ from dagster_dlt.translator import DagsterDltTranslator
 from dlt.extract import DltResource, DltSource
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.tables.resource_tables import named_table, tables_in
 from dagster_qdrant.destination.tables.row_check import check_rows
 from dagster_qdrant.pages.metadata import (
     PARTITION_ROW_COUNT,
@@ -28,10 +29,10 @@ from dagster_qdrant.pages.metadata import (
 from dagster_qdrant.runs.checking import check_apart, check_loaded, names_of
 from dagster_qdrant.runs.data_version import FormerVersion, data_version
 from dagster_qdrant.runs.definitions import keys_of, plan_of
-from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part, tables_of
+from dagster_qdrant.runs.dlt_load import DltLoad, Loaded, Part
 from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.interruption import interruption_heeded
-from dagster_qdrant.runs.last_load import points_of_load
+from dagster_qdrant.runs.last_load import LastLoad, points_of_load
 from dagster_qdrant.runs.partitions import interval_of, partitions_of
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, disposition_of, is_source
 from dagster_qdrant.runs.run_log import Context, logs_shown
@@ -84,7 +85,8 @@ def run_load(
                 load.extract(extract_options)
                 with load.client() as client:
                     if number == 1 and isinstance(context, AssetExecutionContext):
-                        tables = tables_of(part.source, client.schema, loaded.given)
+                        loaded.known = _known_tables(context, client, part)
+                        tables = loaded.tables_of(part.source, client.schema)
                         former = {
                             name: FormerVersion.of(context, key, client, tables[name])
                             for name, key in part.keys.items()
@@ -112,6 +114,20 @@ def run_load(
                             checks=checks,
                         )
     yield from results
+
+
+def _known_tables(
+    context: AssetExecutionContext, client: QdrantJobClient, part: Part
+) -> dict[str, set[str]]:
+    """The tables of the last materializations, where the schema alone does not tell them."""
+    known = {}
+    for name, key in part.keys.items():
+        resource = part.source.resources[name]
+        named = named_table(resource, client.schema)
+        if named is not None and set(tables_in(client.schema, resource)) - {named}:
+            last = LastLoad.latest(context.instance, key, named)
+            known[name] = last.tables if last else set()
+    return known
 
 
 def _parts(
@@ -196,7 +212,7 @@ def _show_partition(
 ) -> None:
     """Show in each partition's materialization how many rows it has, in a run over several."""
     partition = str(part.partition)
-    for name, tables in tables_of(part.source, client.schema, loaded.given).items():
+    for name, tables in loaded.tables_of(part.source, client.schema).items():
         given = sum(loaded.last_rows.get(root, 0) for root in tables.roots)
         count = rows_of_partition(client, tables, partition, given)
         context.add_asset_metadata(

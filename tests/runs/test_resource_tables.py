@@ -226,6 +226,25 @@ class TestTablesNamedOtherwise:
         store.delete("tasks")
         assert store.failing(notes) == CHECKS
 
+    def test_tables_that_rows_were_marked_with_once_stay_the_resources(self, store):
+        @dlt.resource(write_disposition="merge", primary_key="id")
+        def notes(marked=True):
+            yield {"id": 1, "text": "a note"}
+            if marked:
+                yield dlt.mark.with_table_name({"id": 2, "text": "a task"}, "tasks")
+
+        store.shown(qdrant_adapter(notes(), embed="text"))
+        shown = store.shown(qdrant_adapter(notes(marked=False), embed="text"))["notes"]
+        assert shown["rows_by_table"] == {"notes": 1, "tasks": 1}
+
+    def test_a_table_that_a_resource_named_before_is_not_counted(self, store):
+        rows = [{"id": 1, "text": "tea"}]
+        store.shown(plain(rows, "orders", table_name="old"))
+        shown = store.shown(plain(rows, "orders", table_name="new"))["new"]
+        assert (shown["dagster/row_count"], shown["rows_by_table"]) == (1, {"new": 1})
+        store.delete("old")
+        assert store.failing(plain(rows, "orders", table_name="new")) == set()
+
     @pytest.mark.parametrize("name", ["shop__orders", "Shop__Orders", "shop___orders"])
     def test_a_name_with_two_underscores_is_the_tables(self, store, name):
         orders = plain([{"id": 1, "text": "tea"}], name)

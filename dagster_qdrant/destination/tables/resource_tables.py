@@ -43,16 +43,12 @@ class ResourceTables:
             resource: The resource.
             schema: The schema that its rows were loaded with.
             also: Tables that are known to be its own too. A schema names one resource for a table,
-                also where several fill it.
+                also where several fill it. And it keeps the tables that a resource named before,
+                so those of one that names its table count only if they are known.
         """
         tables = schema.tables
         named = named_table(resource, schema)
-        roots = [] if named is None else [named]
-        roots += sorted(
-            name
-            for name, table in tables.items()
-            if table.get("resource") == resource.name and not is_nested_table(table)
-        )
+        roots = tables_in(schema, resource) if named is None else [named]
         for name in sorted(also):
             roots.append(str(get_root_table(tables, name)["name"]) if name in tables else name)
         roots = list(dict.fromkeys(roots))
@@ -89,6 +85,15 @@ class ResourceTables:
         if self.named in there or not there:
             return self.named
         return max(there, key=lambda root: rows[root])
+
+
+def tables_in(schema: Schema, resource: DltResource) -> list[str]:
+    """The tables that a schema has of a resource, now or formerly; without nested ones."""
+    return sorted(
+        name
+        for name, table in schema.tables.items()
+        if table.get("resource") == resource.name and not is_nested_table(table)
+    )
 
 
 def named_table(resource: DltResource, schema: Schema) -> str | None:
