@@ -218,6 +218,24 @@ def test_fields_may_be_configured_at_launch():
     assert result.output_for_node("collections") == 0
 
 
+class Holder(dg.ConfigurableResource):
+    qdrant: QdrantResource
+
+
+@pytest.mark.parametrize(
+    "qdrant", [QdrantResource(location=":memory:held"), QdrantResource.configure_at_launch()]
+)
+def test_another_resource_may_hold_it(qdrant):
+    @dg.asset
+    def location(holder: Holder) -> str:
+        return holder.qdrant.location
+
+    resources = {"qdrant": qdrant, "holder": Holder(qdrant=qdrant)}
+    launched = {"resources": {"qdrant": {"config": {"location": ":memory:held"}}}}
+    result = dg.materialize([location], resources=resources, run_config=launched)
+    assert result.output_for_node("location") == ":memory:held"
+
+
 def test_it_is_made_from_a_resource_context():
     context = dg.build_init_resource_context(config={"path": "/x"})
     resource = QdrantResource.from_resource_context(context)

@@ -145,7 +145,8 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     @model_validator(mode="before")
     @classmethod
     def _check_fields(cls, given: Any) -> Any:
-        _refuse_unknown_fields(cls, given)
+        if isinstance(given, Mapping):  # else it is a resource already, within another one
+            _refuse_unknown_fields(cls, given)
         return given
 
     @classmethod
