@@ -59,5 +59,9 @@ class QdrantStoppedError(QdrantError, DestinationTransientException):
     """The process was told to stop. What is done stays, and the next load goes on from there."""
 
 
-class EmbeddingError(ValueError):
+class EmbeddingServiceError(QdrantTransientError):
+    """An embedding service that is not there, is overloaded or failed. Trying again may help."""
+
+
+class EmbeddingError(QdrantTerminalError, ValueError):
     """A model or an option for it that cannot be used; the message says which and what to do."""

@@ -46,13 +46,26 @@ def search(
     """
     if not text.strip():
         raise QdrantTerminalError("There is no text to search for. Give `text` at least one word.")
-    vector_name, options = _model_of(connection, collection, embedding)
+    info = Collections(connection, None, "").describe(collection)
+    if info is None:
+        raise QdrantNotFoundError(
+            f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, and "
+            "under this dataset name?"
+        )
+    vector_name, options = _model_of(collection, info, embedding)
     try:
         vector = load_embedder(options).embed_query(text)
     except EmbeddingError as error:
         raise QdrantTerminalError(
             f"Collection `{collection}`: {error}{_why_not_here(options, embedding)}"
         ) from error
+    held = vector_params(info)[vector_name].size
+    if len(vector) != held:
+        raise QdrantTerminalError(
+            f"Collection `{collection}` holds vectors of {held} dimensions, but the model "
+            f"'{options.model}' makes vectors of {len(vector)} now. Set `model` to the one it was "
+            "loaded with, or load it again."
+        )
     return connection.request(
         connection.client.query_points,
         collection,
@@ -65,14 +78,13 @@ def search(
 
 
 def _model_of(
-    connection: Connection, collection: str, embedding: EmbeddingOptions
+    collection: str, info: models.CollectionInfo, embedding: EmbeddingOptions
 ) -> tuple[str, EmbeddingOptions]:
-    info = Collections(connection, None, "").describe(collection)
-    if info is None:
-        raise QdrantNotFoundError(
-            f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, and "
-            "under this dataset name?"
-        )
+    """The vector to search in, and how what makes such vectors is loaded."""
+    if embedding.service:  # its model may give vectors of several sizes
+        dimensions = about(info).get("dimensions")
+        service = replace(embedding.service, dimensions=dimensions)
+        embedding = replace(embedding, service=service)
     names = [name for name in vector_params(info) if name.startswith(VECTOR_NAME_PREFIX)]
     if not names:
         raise QdrantTerminalError(

@@ -412,8 +412,9 @@ class TestMistakes:
         assert 'it must be True, False or "blocking"' in said
 
     def test_a_key_in_the_yaml_is_refused_and_not_shown(self, sandbox):
-        said = self.refused(sandbox, load(), qdrant={"api_key": "very-secret"})
-        assert "`api_key` must name an environment variable" in said
+        for name in ("api_key", "embedding_api_key"):
+            said = self.refused(sandbox, load(), qdrant={name: "very-secret"})
+            assert f"`{name}` must name an environment variable" in said
         assert "defs.yaml:" in said
         assert "very-secret" not in said
 

@@ -80,6 +80,16 @@ def test_each_field_reaches_the_destination():
     assert (config.upload_batch_size, config.upload_parallelism) == (8, 9)
     gpus = QdrantResource(cuda=True, device_ids=[1, 0]).configuration().embedding
     assert (gpus.cuda, gpus.device_ids) == (True, (1, 0))
+    served = QdrantResource(
+        embedding_url="http://e/v1",
+        embedding_api_key="k",
+        embedding_dimensions=6,
+        timeout=7,
+        upload_max_retries=8,
+    )
+    service = served.configuration().embedding.service
+    assert (service.url, service.api_key, service.dimensions) == ("http://e/v1", "k", 6)
+    assert (service.timeout, service.max_retries) == (7, 8)
     assert QdrantResource(host="h").configuration().connection.url == "http://h:6333"
     assert QdrantResource(model_path="/m").configuration().embedding.model_path == "/m"
     assert QdrantResource(path="/p").configuration().connection.path == "/p"

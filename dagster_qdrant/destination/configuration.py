@@ -22,6 +22,7 @@ from dlt.common.utils import digest128
 
 from dagster_qdrant.destination.configured_names import refuse_unknown_names
 from dagster_qdrant.embedding.options import DEFAULT_MODEL, EmbeddingOptions
+from dagster_qdrant.embedding.service_options import ServiceOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import collection_name
 from dagster_qdrant.qdrant.connection_options import (
@@ -46,6 +47,18 @@ _SWAPS = {
     "insert-from-staging": True,
     "staging-optimized": True,
 }
+
+
+# What is looked up here, since dlt's last resort is the bare name as an environment variable:
+# `path` would be the shell's PATH, and `embedding_api_key` another program's.
+OWN_OPTIONS = ("location", "path", "embedding_url", "embedding_api_key", "embedding_dimensions")
+
+
+class Secret(str):
+    """A text that does not show where what holds it does."""
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 @configspec
@@ -98,8 +111,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
         default="qdrant", init=False, repr=False, compare=False
     )
     credentials: Optional[QdrantCredentials] = None
-    # The place as the code names it. dlt does not look these two up, since its last resort is the
-    # bare name as an environment variable: `path` would be the shell's PATH. `_configured` does.
+    # The place as the code names it; see OWN_OPTIONS.
     location: Annotated[Optional[str], NotResolved()] = None
     path: Annotated[Optional[str], NotResolved()] = None
     # The names that dlt's own destination gives to the two.
@@ -137,6 +149,12 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     cuda: Optional[bool] = None
     device_ids: Optional[List[int]] = None  # noqa: UP006
 
+    embedding_url: Annotated[Optional[str], NotResolved()] = None
+    embedding_api_key: Annotated[Optional[str], NotResolved()] = dataclasses.field(
+        default=None, repr=False
+    )
+    embedding_dimensions: Annotated[Optional[int], NotResolved()] = None
+
     def on_resolved(self) -> None:
         """Gather the place from where it may be written, and check all options at once."""
         refuse_unknown_names(self._section, self._names())
@@ -157,10 +175,11 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 "qd_path": self.qd_path,
             },
         )
-        for name in ("location", "path"):
+        for name in ("location", "path", "embedding_url"):
             if getattr(self, name) == "":  # say an environment variable that is set to nothing
+                what = "service" if name == "embedding_url" else "Qdrant"
                 raise QdrantConfigurationError(
-                    f"`{name}` is empty, so it names no Qdrant. Give it a value, or leave it out."
+                    f"`{name}` is empty, so it names no {what}. Give it a value, or leave it out."
                 )
         if path and not Path(path).is_absolute():
             path = self.make_location(path, "%s.qdrant")
@@ -224,6 +243,7 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 device_ids=tuple(self.device_ids) if self.device_ids else None,
                 batch_size=self.embedding_batch_size,
                 parallelism=self.embedding_parallelism,
+                service=self._service(options.timeout),
             )
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
@@ -239,17 +259,45 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
             DestinationCapabilitiesContext.get_resolvable_fields()
         )
         names |= dict.fromkeys(cls.get_resolvable_fields())
-        names |= dict.fromkeys(("location", "path", "dataset_name"))  # which dlt does not look up
+        names |= dict.fromkeys((*OWN_OPTIONS, "dataset_name"))  # which dlt does not look up
         names["credentials"] = dict.fromkeys(QdrantCredentials.get_resolvable_fields())
         names["options"] = dict.fromkeys(QdrantClientOptions.get_resolvable_fields())
         return names
 
-    def _configured(self, name: str) -> str | None:
+    def _service(self, timeout: int) -> ServiceOptions | None:
+        """The service that makes the vectors, if one shall."""
+        self.embedding_url = self.embedding_url or self._configured("embedding_url")
+        key = self.embedding_api_key or self._configured("embedding_api_key", None)
+        self.embedding_api_key = Secret(key) if key else None
+        if self.embedding_dimensions is None:
+            self.embedding_dimensions = self._configured("embedding_dimensions", int)
+        if self.embedding_url:
+            return ServiceOptions(
+                self.embedding_url,
+                self.embedding_api_key,
+                self.embedding_dimensions,
+                timeout,
+                self.upload_max_retries,
+            )
+        of_service = {
+            "embedding_api_key": self.embedding_api_key,
+            "embedding_dimensions": self.embedding_dimensions,
+        }
+        if refused := [f"`{name}`" for name, value in of_service.items() if value is not None]:
+            raise QdrantConfigurationError(
+                f"{' and '.join(refused)} cannot take effect without `embedding_url`: this "
+                "machine makes the vectors, which needs no key and knows the sizes of its models. "
+                "Set it, or remove the former."
+            )
+        return None
+
+    def _configured(self, name: str, kind: Any = str) -> Any:
         import dlt
 
         section = f"{self._section}.{name}"
         keys = [f"{self.pipeline_name}.{section}", section] if self.pipeline_name else [section]
-        return next((value for key in keys if (value := dlt.config.get(key, str))), None)
+        configured = dlt.config if kind else dlt.secrets  # which dlt leaves out of its traces
+        return next((value for key in keys if (value := configured.get(key, kind))), None)
 
     @property
     def swaps(self) -> bool:

@@ -8,8 +8,10 @@ from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
 
 from dagster_qdrant.destination.configuration import (
+    OWN_OPTIONS,
     QdrantCredentials,
     QdrantDestinationConfiguration,
+    Secret,
 )
 from dagster_qdrant.destination.tables.names import MAX_IDENTIFIER_LENGTH
 
@@ -43,6 +45,9 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         destination_name: Name of the section in dlt's configuration, if not "qdrant".
         environment: dlt's name for where the pipeline runs.
         partition: The part of the tables that a load brings; `replace` replaces that part only.
+        embedding_url: URL of a service that makes the vectors, in place of fastembed.
+        embedding_api_key: Key of the service.
+        embedding_dimensions: Size of its vectors. Default: what it gives.
         **kwargs: Any other option of `QdrantDestinationConfiguration`, say `model=...`.
 
     Raises:
@@ -67,6 +72,9 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         environment: str | None = None,
         *,
         partition: str | None = None,
+        embedding_url: str | None = None,
+        embedding_api_key: str | None = None,
+        embedding_dimensions: int | None = None,
         **kwargs: Any,
     ) -> None:
         # dlt swallows what is raised here where the type comes from its configuration, and takes
@@ -78,9 +86,14 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
             environment=environment,
             **kwargs,
         )
-        self._location = location
-        self._path = path
-        self._partition = partition
+        self._own: dict[str, Any] = {
+            "location": location,
+            "path": path,
+            "partition": partition,
+            "embedding_url": embedding_url,
+            "embedding_api_key": embedding_api_key and Secret(embedding_api_key),
+            "embedding_dimensions": embedding_dimensions,
+        }
 
     def capabilities(
         self,
@@ -97,22 +110,24 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         """The options: what this factory was given, then what dlt's configuration says."""
         self._refuse_unknown()
         config = initial_config or self.spec()
-        config.location = config.location or self._location
-        config.path = config.path or self._path
-        config.partition = config.partition or self._partition
+        for name, value in self._own.items():
+            setattr(config, name, getattr(config, name) or value)
         return super().configuration(config, accept_partial)
 
     def __repr__(self) -> str:
         """The destination without its credentials."""
-        params = {key: value for key, value in self.config_params.items() if key != "credentials"}
-        place = {"location": self._location, "path": self._path, "partition": self._partition}
-        given = {key: value for key, value in (place | params).items() if value is not None}
+        secret = ("credentials", "embedding_api_key")
+        given = {
+            key: value
+            for key, value in (self._own | self.config_params).items()
+            if value is not None and key not in secret
+        }
         return f"qdrant({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
     def _refuse_unknown(self) -> None:
         from dagster_qdrant.errors import QdrantConfigurationError
 
-        options = self.spec.get_resolvable_fields()
+        options = {*self.spec.get_resolvable_fields(), *OWN_OPTIONS}
         known = {*options, *DestinationCapabilitiesContext.get_resolvable_fields()}
         if unknown := sorted(self._given - known):
             raise QdrantConfigurationError(

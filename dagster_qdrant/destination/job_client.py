@@ -52,6 +52,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_unknown_model,
     warn_of_missing_lists,
 )
+from dagster_qdrant.destination.service_refusals import refuse_unfit_service
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.embedding.embedder import preload_embedder
@@ -243,7 +244,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
-            if plan.embed and not self.collections.exists(plan.collection):
+            is_new_table = bool(plan.embed) and not self.collections.exists(plan.collection)
+            refuse_unfit_service(
+                plan, self.collections, self.config.embedding, is_new_table=is_new_table
+            )
+            if is_new_table:
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)

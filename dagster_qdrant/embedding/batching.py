@@ -39,11 +39,13 @@ class Batching:
         texts: The most texts in a batch.
         tokens: The most tokens in a batch, with the padding; a longer text is a batch of its own.
         workers: Batches at once.
+        alike: The shortest text of a batch has at least this share of the longest one's tokens.
     """
 
     texts: int
     tokens: int
     workers: int
+    alike: float = _SHORTEST_TO_LONGEST
 
     @classmethod
     def of(cls, options: EmbeddingOptions, *, gpu: bool) -> Batching:
@@ -75,6 +77,6 @@ class Batching:
             if not batches or len(batches[-1]) == fits or lengths[index] < shortest:
                 batches.append([])
                 fits = max(1, min(self.texts, self.tokens // max(1, lengths[index])))
-                shortest = _SHORTEST_TO_LONGEST * lengths[index]
+                shortest = self.alike * lengths[index]
             batches[-1].append(index)
         return batches

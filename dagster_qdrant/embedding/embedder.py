@@ -12,6 +12,7 @@ from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.local_files import DownloadError
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.prefixes import Prefixes
+from dagster_qdrant.embedding.remote import RemoteEmbedder
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.stopping import begin, wait_for
 
@@ -103,6 +104,7 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
 
     Raises:
         EmbeddingError: If the model is not known, or cannot be had.
+        EmbeddingServiceError: If a service cannot be reached, or fails.
         QdrantStoppedError: If told to stop while the model is loaded.
 
     Example:
@@ -111,7 +113,7 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
         (2, 384)
     """
     model = options.without_prefixes
-    embedder = _embedders.get(model)
+    embedder = _kept(model)
     if embedder is None:
         # A process that ends while a thread is in the hub's library aborts, so this is no daemon.
         loading = begin(lambda: _load(model, ahead=False), "load-model", daemon=False)
@@ -122,11 +124,19 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
 def preload_embedder(options: EmbeddingOptions) -> None:
     """Begin to load the embedder in the background, for a caller who has other things to do first.
 
-    A model that has to be downloaded waits for `load_embedder`, and so does any failure.
+    A model that has to be downloaded waits for `load_embedder`, and so does any failure. A service
+    has nothing to load, and is asked at once whether it has the model.
 
     Args:
         options: The model, and where and how it is run.
+
+    Raises:
+        EmbeddingError: If a service does not have it.
+        EmbeddingServiceError: If a service cannot be reached, or fails.
     """
+    if options.service:
+        load_embedder(options)
+        return
 
     def load() -> None:
         with suppress(EmbeddingError):
@@ -137,31 +147,48 @@ def preload_embedder(options: EmbeddingOptions) -> None:
     threading.Thread(target=load, name="preload-model").start()
 
 
+def _kept(options: EmbeddingOptions) -> Embedder | None:
+    embedder = _embedders.get(options)
+    has_changed = isinstance(embedder, RemoteEmbedder) and embedder.has_changed
+    return None if has_changed else embedder
+
+
 def _load(options: EmbeddingOptions, *, ahead: bool) -> Embedder:
     with _guard:
-        if options not in _embedders:
-            failed_at, failure = _without_hub.get(options, (0.0, None))
-            lately = failure and time.monotonic() - failed_at < _SECONDS_WITHOUT_HUB
-            try:
-                # What could not be downloaded may have come in another way.
-                _embedders[options] = TextEmbedder(options, ahead=ahead or bool(lately))
-            except DownloadError as error:
-                _without_hub[options] = (time.monotonic(), error)
-                raise
-            except EmbeddingError:
-                if lately:
-                    raise EmbeddingError(str(failure)) from failure
-                raise
-        return _embedders[options]
+        embedder = _kept(options)
+        if embedder is None:
+            embedder = RemoteEmbedder(options) if options.service else _local(options, ahead=ahead)
+            _embedders[options] = embedder
+        return embedder
+
+
+def _local(options: EmbeddingOptions, *, ahead: bool) -> TextEmbedder:
+    failed_at, failure = _without_hub.get(options, (0.0, None))
+    lately = failure and time.monotonic() - failed_at < _SECONDS_WITHOUT_HUB
+    try:
+        # What could not be downloaded may have come in another way.
+        return TextEmbedder(options, ahead=ahead or bool(lately))
+    except DownloadError as error:
+        _without_hub[options] = (time.monotonic(), error)
+        raise
+    except EmbeddingError:
+        if lately:
+            raise EmbeddingError(str(failure)) from failure
+        raise
 
 
 def vector_size(options: EmbeddingOptions) -> int:
     """Number of dimensions of a model's vectors, without loading the model.
+
+    A service is asked for it once, unless the options say it.
 
     Args:
         options: The model, and where and how it is run.
 
     Raises:
         EmbeddingError: If the model is not known.
+        EmbeddingServiceError: If a service cannot be reached, or fails.
     """
-    return options.vector_size
+    if options.service is None:
+        return options.vector_size
+    return options.service.dimensions or load_embedder(options).vector_size

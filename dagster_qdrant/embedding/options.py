@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from dagster_qdrant.embedding.prefixes import Prefixes, prefixes_of_makers
+from dagster_qdrant.embedding.service_options import ServiceOptions
 from dagster_qdrant.errors import EmbeddingError
 
 DEFAULT_MODEL = "BAAI/bge-small-en"
@@ -22,7 +23,7 @@ class EmbeddingOptions:
     """Which model embeds, and with how much of the machine.
 
     Args:
-        model: Name of a text embedding model of fastembed.
+        model: Name of a text embedding model of fastembed, or the service's name for a model.
         query_prefix: What stands before what is searched for. Default: what the model's makers ask
             for. Empty: nothing.
         passage_prefix: What stands before the text of a row, likewise.
@@ -36,7 +37,9 @@ class EmbeddingOptions:
         cuda: Whether to use an Nvidia GPU. None: if onnxruntime can.
         device_ids: The GPUs to share the texts between. Default: the first.
         batch_size: The most texts in a batch. Default: 32, on a GPU 256.
-        parallelism: Batches embedded at once. 0: as many as fill the cores, or one a GPU.
+        parallelism: Batches embedded at once. 0: as many as fill the cores, one a GPU, or 8
+            requests to a service.
+        service: The service that embeds, in place of fastembed.
 
     Raises:
         EmbeddingError: For values out of range or without effect.
@@ -58,6 +61,7 @@ class EmbeddingOptions:
     device_ids: tuple[int, ...] | None = None
     batch_size: int | None = None
     parallelism: int = 0
+    service: ServiceOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
@@ -71,6 +75,8 @@ class EmbeddingOptions:
             )
         if self.threads < 1:
             raise EmbeddingError(f"`threads` is {self.threads}; it must be 1 or more.")
+        if self.service:
+            self._refuse_local_options()
         if self.cuda is not None and self.providers:
             raise EmbeddingError(
                 "`cuda` and `providers` are both set, and each says what the model runs on. Remove "
@@ -97,6 +103,22 @@ class EmbeddingOptions:
             raise EmbeddingError(
                 f"{' and '.join(without_effect)} cannot take effect together with `model_path`, "
                 "which names the files of the model. Remove one of them."
+            )
+
+    def _refuse_local_options(self) -> None:
+        of_fastembed = {
+            "model_path": self.model_path,
+            "cache_dir": self.cache_dir,
+            "local_files_only": self.local_files_only,
+            "threads": self.threads > 1,
+            "providers": self.providers,
+            "cuda": self.cuda is not None,
+            "device_ids": self.device_ids,
+        }
+        if refused := [f"`{name}`" for name, value in of_fastembed.items() if value]:
+            raise EmbeddingError(
+                f"{' and '.join(refused)} cannot take effect together with `embedding_url`: the "
+                "service has the model, not this machine. Remove one of them."
             )
 
     @property
@@ -137,7 +159,7 @@ class EmbeddingOptions:
 
     @property
     def vector_size(self) -> int:
-        """Number of dimensions of the model's vectors, without loading the model.
+        """Number of dimensions of the vectors of fastembed's model, without loading it.
 
         Raises:
             EmbeddingError: If fastembed does not know the model.

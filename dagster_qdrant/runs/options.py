@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 
 _CLIENT_OPTIONS = ("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "timeout")
+# Keys, and the environment variables that messages show for them.
+SECRETS = {"api_key": "QDRANT_API_KEY", "embedding_api_key": "EMBEDDING_API_KEY"}
 # What the destination knows nothing of.
 _DAGSTER_OPTIONS = {"preview", "vector_map"}
 
@@ -79,7 +81,8 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     )
     model: Optional[str] = Field(
         default=None,
-        description="Name of fastembed's model for texts. Default: 'BAAI/bge-small-en'.",
+        description="Name of the model for texts: fastembed's, or that of the service at "
+        "`embedding_url`. Default: 'BAAI/bge-small-en'.",
     )
     query_prefix: Optional[str] = Field(
         default=None,
@@ -117,11 +120,29 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     )
     embedding_batch_size: Optional[int] = Field(
         default=None,
-        description="The most texts in a batch for the model. Default: 32, on a GPU 256.",
+        description="The most texts in a batch for the model. Default: 32, on a GPU 256, to a "
+        "service with OpenAI's API 128.",
     )
     embedding_parallelism: Optional[int] = Field(
         default=None,
-        description="Batches embedded at once. Default: 0, what fills the cores, or one a GPU.",
+        description="Batches embedded at once. Default: 0, what fills the cores, one a GPU, or 8 "
+        "requests to a service.",
+    )
+    embedding_url: Optional[str] = Field(
+        default=None,
+        description="URL of a service that makes the vectors, in place of fastembed: its end says "
+        "which API it has, '/v1' or '/embeddings' OpenAI's, '/embed' Text Embeddings Inference's. "
+        "`model` is the service's name for the model.",
+    )
+    embedding_api_key: Optional[str] = Field(
+        default=None,
+        repr=False,
+        description="Key of the embedding service. Give it as EnvVar.",
+        json_schema_extra={"dagster__is_secret": True},
+    )
+    embedding_dimensions: Optional[int] = Field(
+        default=None,
+        description="Size of the vectors of the embedding service. Default: what it gives.",
     )
     upload_batch_size: Optional[int] = Field(
         default=None, description="Points in one write. Default: 64."
@@ -157,13 +178,14 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
 
     def get_resource_definition(self) -> Any:
         """The definition that Dagster stores; warns of a key that would be stored with it."""
-        if self.api_key and not isinstance(self.api_key, EnvVar):
-            warnings.warn(
-                "QdrantResource(api_key=...) is a literal: Dagster stores it with the code "
-                "location. Use api_key=EnvVar('QDRANT_API_KEY').",
-                UserWarning,
-                stacklevel=2,
-            )
+        for name, variable in SECRETS.items():
+            if getattr(self, name) and not isinstance(getattr(self, name), EnvVar):
+                warnings.warn(
+                    f"QdrantResource({name}=...) is a literal: Dagster stores it with the code "
+                    f"location. Use {name}=EnvVar('{variable}').",
+                    UserWarning,
+                    stacklevel=2,
+                )
         return super().get_resource_definition()
 
     def destination(

@@ -80,7 +80,7 @@ def search_finds_row(table: CheckedTable) -> Finding:
     try:
         vector = load_embedder(table.embedding).embed([text])[0]
     except EmbeddingError as error:
-        return Finding(False, f"The model could not be loaded: {error}")
+        return Finding(False, f"The text could not be embedded: {error}")
     hits = table.connection.request(
         table.connection.client.query_points,
         table.collection,
@@ -157,7 +157,10 @@ def unfit_vectors(table: CheckedTable) -> Finding | None:
     """Why the vectors cannot be those of the model; None if they can."""
     vectors, model = vector_params(table.info), table.embedding
     params = vectors.get(model.vector_name)
-    size = vector_size(model)
+    try:
+        size = vector_size(model)
+    except EmbeddingError as error:
+        return Finding(False, str(error))
     if params and params.size == size:
         return None
     holds = [f"`{name}` of size {params.size}" for name, params in vectors.items()]

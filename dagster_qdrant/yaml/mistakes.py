@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
+from dagster_qdrant.runs.options import SECRETS
+
 _Path = tuple[Any, ...]
 
 
@@ -97,8 +99,10 @@ def _mistakes(error: ValidationError, attributes: Any) -> Iterator[InitErrorDeta
         is_within = any(other != path and other[: len(path)] == path for other in paths)
         if _wants_template(each, value) and (is_within or path in meant):
             continue
-        # What holds other values may hold a key of the server.
-        is_secret = isinstance(each["input"], (Mapping, list)) or "api_key" in path
+        # What holds other values may hold a key.
+        is_secret = isinstance(each["input"], (Mapping, list)) or not SECRETS.keys().isdisjoint(
+            path
+        )
         details = InitErrorDetails(
             type=each["type"],
             loc=(*path, each["loc"][-1]) if each["type"] == "missing" else path,

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import refuse_unknown_checks
+from dagster_qdrant.runs.options import SECRETS
 from dagster_qdrant.runs.partition_source import takes_partition
 from dagster_qdrant.runs.plan import as_source
 
@@ -62,17 +63,17 @@ def resolve_resource(context: ResolutionContext, model: Optional[BaseModel]) -> 
     if model is None:
         return None
     given = model.model_dump(exclude_unset=True)
-    key = given.pop("api_key", None)
+    keys = {name: key for name in SECRETS if (key := given.pop(name, None)) is not None}
     options: dict[str, Any] = dict(context.resolve_value(given))
-    if key is not None:
+    for name, key in keys.items():
         # A template's value would be stored with the code location, and shown in the UI.
         variable = _ENVIRONMENT_VARIABLE.fullmatch(key.strip())
         if variable is None:
             raise ResolutionException(  # without the lines of the YAML, which hold the key
-                f"{_place(context)}: `api_key` must name an environment variable, so that the key "
-                'is not stored with the definitions: "{{ env.QDRANT_API_KEY }}".'
+                f"{_place(context)}: `{name}` must name an environment variable, so that the key "
+                f'is not stored with the definitions: "{{{{ env.{SECRETS[name]} }}}}".'
             )
-        options["api_key"] = EnvVar(variable[1] or variable[2])
+        options[name] = EnvVar(variable[1] or variable[2])
     return QdrantResource(**options)
 
 

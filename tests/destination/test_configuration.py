@@ -104,6 +104,29 @@ dataset_separator = "-"
     assert config.collection_name("films", "actors") == "films-actors"
 
 
+@pytest.mark.parametrize("name", [None, "vectors"])
+def test_an_embedding_service_can_be_written_into_toml_files(name):
+    section = f"[destination.{name or 'qdrant'}]\n"
+    write_toml("secrets.toml", f'{section}embedding_api_key = "very-secret"\n')
+    write_toml(
+        "config.toml", f'{section}embedding_url = "http://e/v1"\nembedding_dimensions = 512\n'
+    )
+    service = configuration(qdrant(destination_name=name)).embedding.service
+    assert (service.url, service.api_key, service.dimensions) == ("http://e/v1", "very-secret", 512)
+
+
+def test_a_service_that_the_code_names_wins_over_the_configuration(monkeypatch):
+    monkeypatch.setenv("DESTINATION__QDRANT__EMBEDDING_URL", "http://configured/v1")
+    service = configuration(qdrant(embedding_url="http://mine/v1")).embedding.service
+    assert service.url == "http://mine/v1"
+
+
+def test_environment_variables_of_other_programs_are_not_taken_for_a_service(monkeypatch):
+    for name in ("EMBEDDING_URL", "EMBEDDING_API_KEY", "EMBEDDING_DIMENSIONS"):
+        monkeypatch.setenv(name, "17")
+    assert configuration().embedding.service is None
+
+
 def test_options_come_from_environment_variables(monkeypatch):
     monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__LOCATION", "http://q.example")
     monkeypatch.setenv("DESTINATION__QDRANT__CREDENTIALS__API_KEY", "very-secret")
@@ -253,7 +276,13 @@ with pipeline.destination_client() as client:
         ({"device_ids": [0]}, "`device_ids` names GPUs, but `cuda` does not ask for one"),
         ({"device_ids": [0], "cuda": False}, "`device_ids` names GPUs"),
         ({"device_ids": [-1], "cuda": True}, "GPUs are counted from 0"),
-        ({"modle": "x"}, "has no option `modle`"),
+        ({"embedding_url": ""}, "`embedding_url` is empty, so it names no service"),
+        ({"embedding_url": "http://a"}, "does not say by its end which API"),
+        ({"embedding_url": "http://a/v1", "model_path": "/m"}, "`model_path` cannot take effect"),
+        ({"embedding_url": "http://a/v1", "embedding_dimensions": 0}, "`embedding_dimensions` is"),
+        ({"embedding_api_key": "k"}, "`embedding_api_key` cannot take effect without `embedding_"),
+        ({"embedding_dimensions": 8}, "`embedding_dimensions` cannot take effect without"),
+        ({"modle": "x"}, "has no option `modle`.*embedding_url"),
     ],
 )
 def test_an_option_that_cannot_work_or_take_effect_is_refused(options, message):

@@ -3,6 +3,7 @@
 import pytest
 
 from dagster_qdrant.embedding.options import EmbeddingOptions, models_for_vector
+from dagster_qdrant.embedding.service_options import ServiceOptions
 from dagster_qdrant.errors import EmbeddingError
 
 
@@ -49,3 +50,58 @@ def test_a_fingerprint_is_what_it_was_where_there_is_no_prefix_of_passages():
     assert EmbeddingOptions(query_prefix="q: ").fingerprint == "BAAI/bge-small-en"
     prefixed = {EmbeddingOptions(passage_prefix=prefix).fingerprint for prefix in ("", "p: ", "q ")}
     assert len(prefixed) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "endpoint"),
+    [
+        ("https://api.openai.com/v1", "openai", "https://api.openai.com/v1/embeddings"),
+        ("http://localhost:11434/v1/", "openai", "http://localhost:11434/v1/embeddings"),
+        ("http://infinity:7997/embeddings", "openai", "http://infinity:7997/embeddings"),
+        ("http://[::1]:8080/embed", "tei", "http://[::1]:8080/embed"),
+    ],
+)
+def test_the_end_of_a_services_url_says_which_api_it_has(url, api, endpoint):
+    options = ServiceOptions(url)
+    assert (options.api, options.endpoint) == (api, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://localhost:8080", "does not say by its end which API"),
+        ("http://localhost:8080/v1/chat/completions", "does not say by its end which API"),
+        ("http://localhost:11434/api/embed", "Ollama's own API.*'http://localhost:11434/v1'"),
+        ("localhost:8080/v1", "no URL of a service"),
+        ("ftp://localhost/v1", "no URL of a service"),
+        ("http://localhost:port/v1", "which is no URL"),
+        ("http:///v1", "no URL of a service"),
+    ],
+)
+def test_a_url_that_is_not_one_of_a_service_is_refused(url, words):
+    with pytest.raises(EmbeddingError, match=words):
+        ServiceOptions(url)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_path": "folder"},
+        {"cache_dir": "folder"},
+        {"local_files_only": True},
+        {"threads": 2},
+        {"providers": ("CPUExecutionProvider",)},
+        {"cuda": False},
+        {"cuda": True, "device_ids": (0,)},
+    ],
+)
+def test_options_of_fastembed_are_refused_together_with_a_service(options):
+    with pytest.raises(EmbeddingError, match=f"`{next(iter(options))}`.*cannot take effect"):
+        EmbeddingOptions(service=ServiceOptions("http://localhost/v1"), **options)
+
+
+@pytest.mark.parametrize("wrong", [{"dimensions": 0}, {"api_key": "a key\n"}, {"api_key": "clé"}])
+def test_values_that_no_service_takes_are_refused(wrong):
+    with pytest.raises(EmbeddingError, match="`embedding_") as caught:
+        ServiceOptions("http://localhost/v1", **wrong)
+    assert "a key" not in str(caught.value)

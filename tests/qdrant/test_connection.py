@@ -49,7 +49,7 @@ def connection():
 def waits(monkeypatch):
     """The waits that would have been made."""
     made: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", made.append)
+    monkeypatch.setattr("dagster_qdrant.retrying.pause", made.append)
     return made
 
 

@@ -154,10 +154,10 @@ def _announce(
     texts = [row.text for row in sample if row.text]
     try:
         embedder = load_embedder(config.embedding)
+        start = time.monotonic()
+        embedder.embed(texts)
     except EmbeddingError as error:
         raise QdrantTerminalError(f"Table `{plan.table_name}`: {error}") from error
-    start = time.monotonic()
-    embedder.embed(texts)
     seconds = (time.monotonic() - start) * total / max(1, len(sample))
     logger.warning(
         "Collection `%s` was embedded with %s of %s%s, and is to be with %s of %s%s. All of its "

@@ -14,7 +14,8 @@ class CutText:
 
     Args:
         tokens: All of its tokens.
-        window: How many the model takes.
+        window: How many the model takes. 0 if a service does not say it: then `tokens` are those
+            that were cut off, as near as can be told.
         row: What its row is known by.
 
     Example:
@@ -27,6 +28,8 @@ class CutText:
     row: str
 
     def __str__(self) -> str:
+        if not self.window:
+            return f"the longest, of the row with {self.row}, by some {self.tokens:,} tokens"
         return (
             f"the longest, of the row with {self.row}, has {self.tokens:,} tokens, and the model's "
             f"window is {self.window:,}"

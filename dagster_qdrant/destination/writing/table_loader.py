@@ -21,7 +21,7 @@ from dagster_qdrant.destination.tables.table_plan import (
 )
 from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
-from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder
+from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
 from dagster_qdrant.stopping import refuse_if_stopping
@@ -78,7 +78,8 @@ class TableLoader:
         self._sources = [plan.target]
         if plan.former and plan.embed:
             former = collections.describe(plan.former)
-            if former and config.embedding.vector_name in vector_params(former):
+            held = vector_params(former).get(config.embedding.vector_name) if former else None
+            if held and held.size == vector_size(config.embedding):
                 self._sources.append(plan.former)
         self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links)]
         if plan.dedup_sort:
@@ -311,7 +312,11 @@ class TableLoader:
         vectors = self._made | embedding.vectors
         self._made = {}
         if embedding.texts:
-            self._made = dict(zip(embedding.new, embedding.texts.result(), strict=True))
+            try:
+                made = embedding.texts.result()
+            except EmbeddingError as error:  # of a service
+                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
+            self._made = dict(zip(embedding.new, made, strict=True))
             now = time.monotonic()
             self.counts.seconds_embedding += now - max(embedding.started, self._made_at)
             self._made_at = now
