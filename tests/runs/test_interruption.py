@@ -53,6 +53,8 @@ def stop(child: Any) -> Iterator[Callable[..., float]]:
         later: float = 0.3,
         terminate: bool = True,
     ) -> float:
+        with interrupting.instance(work):
+            pass  # made by one process, not by two at the same moment
         process = child(target=load, args=(work,))
         processes.append(process)
         process.start()
