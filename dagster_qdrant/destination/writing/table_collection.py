@@ -44,7 +44,7 @@ def ensure_collection(
             "passage_prefix": embedding.prefixes.passage,
         }
         if embedding.service and embedding.service.dimensions:  # what a search asks for too
-            about["dimensions"] = embedding.service.dimensions
+            made["dimensions"] = embedding.service.dimensions
         vectors = {embedding.vector_name: vector_size(embedding)}
         if former and TEXTS_MISSING in about(former):
             made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
