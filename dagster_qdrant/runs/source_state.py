@@ -118,11 +118,18 @@ class SourceState:
             resources = {name for name, of_one in kept.get("resources", {}).items() if of_one}
             if any(value for key, value in kept.items() if key != "resources"):
                 # State of the whole source, which any of its resources may go by.
-                stored = self._dlt_tables.newest_schema(source)
-                if stored is not None:
-                    resources |= _resources_of(Schema.from_stored_schema(json.loads(stored.schema)))
+                resources |= self._resources_of_source(source)
             stateful[source] = resources
         return stateful
+
+    def _resources_of_source(self, name: str) -> set[str]:
+        """The resources that were loaded from a source of a name, by this pipeline or another."""
+        if name in self._pipeline.schemas:
+            return _resources_of(self._pipeline.schemas[name])
+        stored = self._dlt_tables.newest_schema(name)
+        if stored is None:
+            return set()
+        return _resources_of(Schema.from_stored_schema(json.loads(stored.schema)))
 
     def _in_another_source(self, name: str, holder: str, source: DltSource) -> str:
         return (
