@@ -24,6 +24,7 @@ from dagster_qdrant.destination.configured_names import refuse_unknown_names
 from dagster_qdrant.embedding.options import DEFAULT_MODEL, EmbeddingOptions
 from dagster_qdrant.embedding.service_options import ServiceOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
+from dagster_qdrant.qdrant.cluster import DEFAULT_WRITE_ORDERING
 from dagster_qdrant.qdrant.collections import collection_name
 from dagster_qdrant.qdrant.connection_options import (
     DEFAULT_GRPC_PORT,
@@ -131,6 +132,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
     upload_parallelism: int = 1
     upload_max_retries: int = DEFAULT_MAX_RETRIES
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+    write_ordering: str = DEFAULT_WRITE_ORDERING
+    read_consistency: Optional[str] = None
     abandoned_after: float = DEFAULT_ABANDONED_AFTER
 
     replace_strategy: str = "in-place"  # type: ignore[assignment]  # dlt has other names
@@ -221,6 +224,8 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
             timeout=options.timeout,
             max_retries=self.upload_max_retries,
             lock_timeout=self.lock_timeout,
+            write_ordering=self.write_ordering,
+            read_consistency=None if self.read_consistency is None else str(self.read_consistency),
             external_client=credentials.client,
         )
         if self._connection_options.is_local and self.upload_parallelism > 1:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from dagster_qdrant.qdrant.cluster import cluster_arguments
 from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, ConnectionOptions
 from dagster_qdrant.qdrant.error_translation import translate
 from dagster_qdrant.qdrant.local_path import lock_path, open_path, real_path
@@ -85,6 +86,11 @@ class Connection:
             >>> connection.request(connection.client.count, "movies", exact=True).count
             3
         """
+        name = getattr(operation, "__name__", "")
+        collection = str(args[0] if args else kwargs.get("collection_name", ""))
+        asked: Any = {}  # local mode is no cluster
+        if not self.is_local:
+            asked = cluster_arguments(name, collection, self.options)
 
         def attempt() -> T:
             refuse_if_stopping()
@@ -93,8 +99,7 @@ class Connection:
                     with self._lock:
                         return operation(*args, **kwargs)
                 return self._requests.answer(
-                    lambda: operation(*args, **kwargs),
-                    writes=getattr(operation, "__name__", "") not in _READS,
+                    lambda: operation(*args, **asked, **kwargs), writes=name not in _READS
                 )
             except Exception as error:
                 translated = translate(error, self.options)

@@ -8,6 +8,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dagster_qdrant.errors import QdrantConfigurationError
+from dagster_qdrant.qdrant.cluster import (
+    DEFAULT_WRITE_ORDERING,
+    READ_CONSISTENCIES,
+    WRITE_ORDERINGS,
+)
 
 DEFAULT_PORT = 6333
 DEFAULT_GRPC_PORT = 6334
@@ -37,6 +42,9 @@ class ConnectionOptions:
         timeout: Seconds for one request.
         max_retries: How often a request that failed in passing is tried again.
         lock_timeout: Seconds to wait for a local path that another process uses.
+        write_ordering: Ordering of writes of rows on a cluster: "weak", "medium" or "strong".
+        read_consistency: How many replicas have to agree on what is read from a cluster: a
+            number as text, "majority", "quorum" or "all". Default: what the collection says.
         external_client: A client that its owner opens and closes.
 
     Raises:
@@ -59,6 +67,8 @@ class ConnectionOptions:
     timeout: int = DEFAULT_TIMEOUT
     max_retries: int = DEFAULT_MAX_RETRIES
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT
+    write_ordering: str = DEFAULT_WRITE_ORDERING
+    read_consistency: str | None = None
     external_client: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +93,7 @@ class ConnectionOptions:
             raise QdrantConfigurationError(
                 f"`timeout` is {self.timeout}; it must be a positive number of seconds."
             )
+        self._check_cluster_options()
         if self.is_local or self.external_client is not None:
             self._refuse_server_options()
             return
@@ -94,6 +105,30 @@ class ConnectionOptions:
         for name, place in {"location": self.location, "host": self.host}.items():
             if place is not None:
                 self._check_url(name, place)
+
+    def _check_cluster_options(self) -> None:
+        if self.write_ordering not in WRITE_ORDERINGS:
+            raise QdrantConfigurationError(
+                f"`write_ordering` is {self.write_ordering!r}; it must be 'weak', 'medium' or "
+                "'strong'."
+            )
+        asked = self.read_consistency
+        is_number = asked is not None and asked.isdecimal() and int(asked) > 0
+        if asked is not None and asked not in READ_CONSISTENCIES and not is_number:
+            raise QdrantConfigurationError(
+                f"`read_consistency` is {asked!r}; it must be 'majority', 'quorum', 'all' or a "
+                "number of replicas."
+            )
+        without_effect = {
+            "write_ordering": self.write_ordering != DEFAULT_WRITE_ORDERING,
+            "read_consistency": asked is not None,
+        }
+        refused = [f"`{name}`" for name, is_set in without_effect.items() if is_set]
+        if refused and self.is_local:
+            raise QdrantConfigurationError(
+                f"{' and '.join(refused)} cannot take effect with local mode ({self}), which has "
+                "no replicas. Remove it, or set `location` to a server's URL."
+            )
 
     def _refuse_server_options(self) -> None:
         without_effect = {

@@ -154,6 +154,16 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="How often a request that failed in passing is tried again. Default: 3.",
     )
+    write_ordering: Optional[str] = Field(
+        default=None,
+        description="Ordering of writes of rows on a cluster with replicas: 'weak', 'medium' or "
+        "'strong'. The books of loads are always written with 'strong'. Default: 'medium'.",
+    )
+    read_consistency: Optional[str] = Field(
+        default=None,
+        description="How many replicas have to agree on what is read: 'majority', 'quorum', 'all' "
+        "or a number. Default: Qdrant's own, one replica.",
+    )
     preview: Optional[bool] = Field(
         default=None,
         description="Show a few rows in each materialization; Dagster stores them. Default: true.",

@@ -36,6 +36,10 @@ class Call:
     """What else REST has in the path: a point or a payload field."""
     body: Any = None
     wait: bool = False
+    ordering: str | None = None
+    """A write's; None if the client did not say."""
+    consistency: str | None = None
+    """A read's, likewise."""
     points: int = 0
     """How many points it has upserted."""
     started: float = field(default_factory=time.perf_counter)

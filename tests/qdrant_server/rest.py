@@ -120,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
             name=names.get("name", ""),
             key=names.get("key", ""),
             wait=parse_qs(url.query).get("wait") == ["true"],
+            ordering=parse_qs(url.query).get("ordering", [None])[0],
+            consistency=parse_qs(url.query).get("consistency", [None])[0],
         )
         traffic = self.server.traffic
         with traffic.request(operation, "rest", request, call) as faults:

@@ -65,6 +65,22 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _ordering(request: Any) -> str | None:
+    """A write's ordering; None if the client did not say."""
+    if "ordering" not in request.DESCRIPTOR.fields_by_name or not request.HasField("ordering"):
+        return None
+    return GrpcToRest.convert_write_ordering(request.ordering).value
+
+
+def _consistency(request: Any) -> str | None:
+    """A read's consistency; None if the client did not say."""
+    name = "read_consistency"
+    if name not in request.DESCRIPTOR.fields_by_name or not request.HasField(name):
+        return None
+    asked = GrpcToRest.convert_read_consistency(request.read_consistency)
+    return str(getattr(asked, "value", asked))
+
+
 def _get(request: Any, *names: str) -> dict[str, Any]:
     """The fields of a message that are set, converted."""
     return {
@@ -322,6 +338,8 @@ class RpcServer(grpc.GenericRpcHandler):
             name=getattr(request, "collection_name", ""),
             key=getattr(request, "field_name", ""),
             wait=getattr(request, "wait", False),
+            ordering=_ordering(request),
+            consistency=_consistency(request),
         )
         with self._traffic.request(operation, "grpc", f"/qdrant.{name}", call) as faults:
             bearer = metadata.get("authorization", "").removeprefix("Bearer ")

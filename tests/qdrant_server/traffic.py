@@ -71,6 +71,7 @@ class Traffic:
                 "points_upserted": 0,
                 "max_upserts_in_flight": 0,
                 "writes_without_wait": 0,
+                "asked_of_replicas": [],
                 "bytes_received": 0,
                 "bytes_sent": 0,
             }
@@ -107,6 +108,9 @@ class Traffic:
             by_protocol = counts["operations"].setdefault(operation.name, {"rest": 0, "grpc": 0})
             by_protocol[protocol] += 1
             counts["writes_without_wait"] += operation.waits and not call.wait
+            asked = [operation.name, call.name, call.ordering, call.consistency]
+            if operation.name != "root" and asked not in counts["asked_of_replicas"]:
+                counts["asked_of_replicas"].append(asked)
             self._upserts_in_flight += upsert
             in_flight = max(counts["max_upserts_in_flight"], self._upserts_in_flight)
             counts["max_upserts_in_flight"] = in_flight
