@@ -65,6 +65,8 @@ def test_each_field_reaches_the_destination():
         upload_batch_size=8,
         upload_parallelism=9,
         upload_max_retries=10,
+        write_ordering="strong",
+        read_consistency="2",
     )
     config = resource.configuration()
     connection, embedding = config.connection, config.embedding
@@ -78,6 +80,7 @@ def test_each_field_reaches_the_destination():
     assert embedding.providers == ("CPUExecutionProvider",)
     assert (embedding.batch_size, embedding.parallelism) == (6, 7)
     assert (config.upload_batch_size, config.upload_parallelism) == (8, 9)
+    assert (connection.write_ordering, connection.read_consistency) == ("strong", "2")
     gpus = QdrantResource(cuda=True, device_ids=[1, 0]).configuration().embedding
     assert (gpus.cuda, gpus.device_ids) == (True, (1, 0))
     served = QdrantResource(

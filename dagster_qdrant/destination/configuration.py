@@ -24,7 +24,6 @@ from dagster_qdrant.destination.configured_names import refuse_unknown_names
 from dagster_qdrant.embedding.options import DEFAULT_MODEL, EmbeddingOptions
 from dagster_qdrant.embedding.service_options import ServiceOptions
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
-from dagster_qdrant.qdrant.cluster import DEFAULT_WRITE_ORDERING
 from dagster_qdrant.qdrant.collections import collection_name
 from dagster_qdrant.qdrant.connection_options import (
     DEFAULT_GRPC_PORT,
@@ -32,6 +31,7 @@ from dagster_qdrant.qdrant.connection_options import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_PORT,
     DEFAULT_TIMEOUT,
+    DEFAULT_WRITE_ORDERING,
     ConnectionOptions,
 )
 

@@ -8,14 +8,9 @@ decides on the order.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dagster_qdrant.qdrant.connection_options import ConnectionOptions
-
-WRITE_ORDERINGS = ("weak", "medium", "strong")
-READ_CONSISTENCIES = ("majority", "quorum", "all")
-DEFAULT_WRITE_ORDERING = "medium"
+from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 
 # The collections of dlt's own tables, in any naming convention: books of loads, claims and states,
 # which are read and changed under conditions.

@@ -8,17 +8,16 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dagster_qdrant.errors import QdrantConfigurationError
-from dagster_qdrant.qdrant.cluster import (
-    DEFAULT_WRITE_ORDERING,
-    READ_CONSISTENCIES,
-    WRITE_ORDERINGS,
-)
 
 DEFAULT_PORT = 6333
 DEFAULT_GRPC_PORT = 6334
 DEFAULT_TIMEOUT = 60
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_LOCK_TIMEOUT = 600.0
+DEFAULT_WRITE_ORDERING = "medium"
+
+WRITE_ORDERINGS = ("weak", "medium", "strong")
+READ_CONSISTENCIES = ("majority", "quorum", "all")
 
 MEMORY = ":memory:"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -46,6 +46,8 @@ def test_defaults_are_the_documented_ones():
     assert config.connection.prefer_grpc is False
     assert config.connection.prefix is None
     assert config.connection.timeout == 60
+    assert config.connection.write_ordering == "medium"
+    assert config.connection.read_consistency is None
 
 
 def test_an_environment_variable_called_path_is_not_taken_for_ours(monkeypatch):
@@ -276,6 +278,11 @@ with pipeline.destination_client() as client:
         ({"device_ids": [0]}, "`device_ids` names GPUs, but `cuda` does not ask for one"),
         ({"device_ids": [0], "cuda": False}, "`device_ids` names GPUs"),
         ({"device_ids": [-1], "cuda": True}, "GPUs are counted from 0"),
+        ({"write_ordering": "string"}, "`write_ordering` is 'string'; it must be 'weak'"),
+        ({"read_consistency": "most"}, "`read_consistency` is 'most'; it must be 'majority'"),
+        ({"read_consistency": "0"}, "`read_consistency` is '0'"),
+        ({"path": "/b", "write_ordering": "strong"}, "`write_ordering` cannot take effect"),
+        ({"path": "/b", "read_consistency": "all"}, "`read_consistency` cannot take effect"),
         ({"embedding_url": ""}, "`embedding_url` is empty, so it names no service"),
         ({"embedding_url": "http://a"}, "does not say by its end which API"),
         ({"embedding_url": "http://a/v1", "model_path": "/m"}, "`model_path` cannot take effect"),

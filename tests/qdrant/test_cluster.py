@@ -12,8 +12,8 @@ WRITES = {
     "set_payload",
     "overwrite_payload",
     "delete_payload",
-    "delete_points",
-    "batch",
+    "delete",
+    "batch_update",
     "create_index",
     "update_vectors",
 }
@@ -96,8 +96,8 @@ def test_books_are_written_with_strong_ordering_and_rows_with_medium(
             kinds.add((operation, is_book))
         assert consistency is None
     assert {("upsert", True), ("set_payload", True), ("create_index", True)} <= kinds
-    assert {("upsert", False), ("batch", False), ("create_index", False)} <= kinds
-    assert ("delete_points", False) in kinds
+    assert {("upsert", False), ("batch_update", False), ("create_index", False)} <= kinds
+    assert ("delete", False) in kinds
 
 
 @pytest.mark.parametrize(("consistency", "sent"), [("majority", "majority"), ("2", "2")])
