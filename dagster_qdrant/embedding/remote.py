@@ -95,6 +95,8 @@ class TextsInService:
         self._cancelled.set()
         for _, job in self.jobs:
             job.cancel()
+        if self._silent_cuts:
+            self._silent_cuts.cancel()
 
 
 class RemoteEmbedder:

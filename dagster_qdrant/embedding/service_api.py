@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,8 +113,8 @@ class OpenAiApi:
 
     def _refuse_another_model(self, response: httpx.Response) -> None:
         """Say it where a service has one model only, and takes any name for it."""
-        named = _json(response, self._client).get("model")
-        if named and _short(str(named)) != _short(self._model):
+        named = self._client.options.hide_key(str(_json(response, self._client).get("model") or ""))
+        if named and _short(named) != _short(self._model):
             logger.warning(
                 "`model` is %r, and the embedding service at %s answers with %r. If that is "
                 "another one, set `model` to it.",
@@ -125,17 +124,14 @@ class OpenAiApi:
             )
 
     def _read(self, response: httpx.Response, count: int) -> Answer:
-        said = _json(response, self._client)
-        try:
-            data = said["data"]
-            # In the order of the texts, whatever the order of the answer.
-            places = [int(entry.get("index", place)) for place, entry in enumerate(data)]
-            by_place = dict(zip(places, (entry["embedding"] for entry in data), strict=True))
-            tokens = int((said.get("usage") or {}).get("prompt_tokens") or 0)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise _not_of_this_api(response, self._client) from None
-        if sorted(by_place) != list(range(count)) or len(data) != count:
-            raise _wrong_count(len(data), count, self._client)
+        read = _openai_vectors(_json(response, self._client))
+        if read is None:
+            raise _not_of_this_api(response, self._client)
+        vectors, tokens = read
+        # In the order of the texts, whatever the order of the answer.
+        by_place = dict(vectors)
+        if sorted(by_place) != list(range(count)) or len(vectors) != count:
+            raise _wrong_count(len(vectors), count, self._client)
         return Answer(_array([by_place[place] for place in range(count)], self._client), tokens)
 
 
@@ -206,15 +202,35 @@ def _short(model: str) -> str:
     return model.rsplit("/", 1)[-1].lower()
 
 
+# An answer that is none may repeat the key. So no function raises an error that holds it in a
+# variable, which tools show with an error.
+
+
 def _json(response: httpx.Response, client: ServiceClient, kind: type = dict) -> Any:
-    try:
-        # Without the key, so that it is in no variable should the answer be none.
-        said = json.loads(client.options.hide_key(response.text))
-    except ValueError:
-        said = None
-    if not isinstance(said, kind):
+    read = _parsed(response, kind)
+    if read is None:
         raise _not_of_this_api(response, client)
-    return said
+    return read
+
+
+def _parsed(response: httpx.Response, kind: type) -> Any:
+    try:
+        said = response.json()
+    except ValueError:
+        return None
+    return said if isinstance(said, kind) else None
+
+
+def _openai_vectors(said: dict[str, Any]) -> tuple[list[tuple[int, Any]], int] | None:
+    """Vectors with the places of their texts, and the number of tokens; None if it has none."""
+    try:
+        vectors = [
+            (place if entry.get("index") is None else int(entry["index"]), entry["embedding"])
+            for place, entry in enumerate(said["data"])
+        ]
+        return vectors, int((said.get("usage") or {}).get("prompt_tokens") or 0)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _array(vectors: list[Any], client: ServiceClient) -> Vectors:

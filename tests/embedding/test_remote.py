@@ -416,6 +416,13 @@ def test_a_service_that_sends_us_elsewhere_is_not_followed(service, api):
         remote(service, api)
 
 
+def test_a_key_that_is_in_an_answer_by_chance_does_no_harm(service, api, embedder):
+    service.key = "A"  # as is in nearly every vector in base64
+    np.testing.assert_allclose(
+        remote(service, api, api_key="A").embed(TEXTS), embedder.embed(TEXTS), atol=1e-6
+    )
+
+
 # -- dimensions ------------------------------------------------------------------------------------
 
 
