@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from dlt.common.destination.client import RunnableLoadJob
-from dlt.common.json import json
-from dlt.common.storages import FileStorage
-from dlt.common.storages.load_package import PackageStorage
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
@@ -18,23 +16,25 @@ from dagster_qdrant.destination.loads.load_leases import (
     LoadTakenBackError,
     remove_stragglers,
 )
-from dagster_qdrant.destination.tables.point_ids import canonical_json
-from dagster_qdrant.destination.tables.rows import Row, digest
-from dagster_qdrant.destination.tables.table_plan import PARTITION, TablePlan
+from dagster_qdrant.destination.loads.load_package import completed_files
+from dagster_qdrant.destination.loads.loaded_rows import begin_file, start_over
+from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.destination.writing.progress import Progress
+from dagster_qdrant.destination.writing.row_file import (
+    WINDOW_BYTES,
+    WINDOW_ROWS,
+    RowFile,
+    count_rows,
+)
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.destination.writing.table_loader import TableLoader
-from dagster_qdrant.errors import (
-    QdrantNotFoundError,
-    QdrantTerminalError,
-    QdrantTransientError,
-)
+from dagster_qdrant.errors import QdrantNotFoundError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections
 
-# Bounds of a window, and with it of a job's memory.
-_WINDOW_ROWS = 1024
-_WINDOW_BYTES = 8 * 1024 * 1024
+_WINDOW_ROWS = WINDOW_ROWS
+_WINDOW_BYTES = WINDOW_BYTES
 
 
 class _Client(Protocol):
@@ -68,91 +68,54 @@ class QdrantLoadJob(RunnableLoadJob):
         self._plan = plan
         self._config = config
         self._lease = lease
-        self._progress = Progress(plan.table_name, _count_rows(file_path))
+        self._progress = Progress(plan.table_name, count_rows(file_path))
 
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""
         client: _Client = self._job_client  # type: ignore[assignment]
         try:
             with self._lease.alive(client.dlt_tables):
-                self._load(client)
+                self._load(Path(self._file_path), client)
         except LoadTakenBackError:
             remove_stragglers(self._load_id, client.dlt_tables, client.collections)
             raise
         except QdrantNotFoundError as error:
             # dlt creates collections once a load, and loads files once that it knows are loaded.
             ensure_collection(client.collections, self._plan, self._config.embedding)
-            for completed in self._completed_files():
-                completed._load(client)
+            start_over(self._load_id, self._plan)
+            for path in self._completed_files():
+                self._load(path, client)
             raise QdrantTransientError(
                 f"Collection `{self._plan.target}` was deleted while table "
                 f"`{self._plan.table_name}` was loaded into it. It was created anew; what former "
                 f"loads had written is lost. ({error})"
             ) from error
 
-    def _completed_files(self) -> Iterator[QdrantLoadJob]:
-        """The jobs for the files of the same table that were loaded before this one."""
-        folder = Path(self._file_path).parent.with_name(PackageStorage.COMPLETED_JOBS_FOLDER)
-        for path in sorted(folder.glob(f"{self._plan.table_name}.*")):
-            job = QdrantLoadJob(str(path), self._plan, self._config, self._lease)
-            job.set_run_vars(self._load_id, self._schema, self._load_table)
-            yield job
+    def _completed_files(self) -> list[Path]:
+        """The files of the same table that were loaded before this one."""
+        return completed_files(Path(self._file_path).parents[1], self._plan.table_name)
 
-    def _load(self, client: _Client) -> None:
+    def _load(self, path: Path, client: _Client) -> None:
+        file = RowFile(path, self._plan, self._config, self._load_id)
+        ids = None
+        if self._plan.is_exclusive:
+            completed = (replace(file, path=other) for other in self._completed_files())
+            ids = begin_file(file, completed)
         loader = TableLoader(
             client.collections,
             self._plan,
             self._config,
             self._load_id,
-            lambda loads: self._lease.incomplete(loads, client.dlt_tables),
+            ids=ids,
+            incomplete=lambda loads: self._lease.incomplete(loads, client.dlt_tables),
         )
         with self._progress.shown() as report:
-            loader.load(self._windows(), report)
+            loader.load(self._windows(file), report)
+        if ids is not None:
+            ids.complete()
         load_reports.add(self._load_id, self._plan.table_name, loader.counts)
 
-    def _windows(self) -> Iterator[list[Row]]:
-        rows: list[Row] = []
-        size = 0
-        with FileStorage.open_zipsafe_ro(self._file_path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                if not rows:
-                    self._lease.refuse_if_lost()
-                rows.append(self._row(json.loads(line), number, len(line)))
-                size += len(line)
-                if len(rows) >= _WINDOW_ROWS or size >= _WINDOW_BYTES:
-                    yield rows
-                    rows, size = [], 0
-        if rows:
+    def _windows(self, file: RowFile) -> Iterator[list[Row]]:
+        for rows in file.windows(_WINDOW_ROWS, _WINDOW_BYTES):
+            self._lease.refuse_if_lost()
             yield rows
-
-    def _row(self, payload: dict[str, Any], number: int, size: int) -> Row:
-        plan = self._plan
-        payload[plan.load_id] = self._load_id
-        if plan.partition is not None:
-            payload[PARTITION] = plan.partition
-        if plan.row_id not in payload:  # dlt gives none to rows of Arrow tables and data frames
-            place = [self._load_id, self.job_file_info().job_id(), number]
-            payload[plan.row_id] = digest(canonical_json(place))
-        missing = [name for name in plan.key if payload.get(name) is None]
-        if missing:
-            raise QdrantTerminalError(
-                f"Row {number} of table `{plan.table_name}` has no value in its key column "
-                f"{' and '.join(f'`{name}`' for name in missing)}, so it cannot be told from "
-                f"other rows: {_preview(payload)}. Fill the column, choose another "
-                "`primary_key`, or drop such rows with `resource.add_filter(...)`."
-            )
-        key = [payload[name] for name in plan.key] if plan.key else None
-        embedding = self._config.embedding.fingerprint
-        return Row.of(payload, plan, embedding, size=size, identity=key)
-
-
-def _count_rows(file_path: str) -> int:
-    with FileStorage.open_zipsafe_ro(file_path) as lines:
-        return sum(1 for line in lines if line.strip())
-
-
-def _preview(row: Mapping[str, Any]) -> str:
-    text = json.dumps(row)
-    return text if len(text) <= 200 else f"{text[:200]}..."

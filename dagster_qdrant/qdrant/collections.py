@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
@@ -383,16 +384,17 @@ class Collections:
             values: The values, any number of them.
             payload: The payload fields to bring.
         """
-        wanted = list(dict.fromkeys(values))
         if self.connection.is_local:  # which compares each point with each value of a condition
-            among = set(wanted)
+            among = set(values)
             fields = [field_name, *payload]
-            for records in self.pages(collection, page=_PAGE, payload=fields) if wanted else ():
+            for records in self.pages(collection, page=_PAGE, payload=fields) if among else ():
                 yield [each for each in records if (each.payload or {}).get(field_name) in among]
             return
-        for start in range(0, len(wanted), _VALUES):
-            condition = matches({field_name: wanted[start : start + _VALUES]})
-            yield from self.pages(collection, condition, page=_PAGE, payload=payload)
+        wanted = iter(values)
+        while some := list(dict.fromkeys(itertools.islice(wanted, _VALUES))):
+            yield from self.pages(
+                collection, matches({field_name: some}), page=_PAGE, payload=payload
+            )
 
     def newest_first(
         self,

@@ -64,7 +64,7 @@ def _has_later_load(table: CheckedTable, load_id: str | None) -> bool:
         return False
     values = table.collections.values(table.collection, table.plan.load_id)
     return any(_is_later(other, load_id) for other in values) or any(
-        _is_later(drop, load_id) for drop in table.client.dlt_tables.drops_of(table.name)
+        _is_later(other, load_id) for other in table.client.dlt_tables.loads_of(table.name)
     )
 
 

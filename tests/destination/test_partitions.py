@@ -54,6 +54,15 @@ def test_a_partition_is_replaced_and_its_neighbours_stay(load, by_partition):
     }
 
 
+def test_nested_rows_belong_to_the_row_of_their_own_partition(load, qdrant_target, dataset):
+    for partition in ("monday", "tuesday", "monday"):
+        load(films(1), partition)
+    roots = {point.payload["_dlt_id"] for point in qdrant_target.points(f"{dataset}_films")}
+    parents = [p.payload["_dlt_parent_id"] for p in qdrant_target.points(f"{dataset}_films__tags")]
+    assert len(roots) == 2
+    assert sorted(parents) == sorted([*roots, *roots])
+
+
 def test_a_partition_without_rows_empties_only_itself(load, by_partition):
     load(films(1), "monday")
     load(films(2), "tuesday")

@@ -241,21 +241,16 @@ class DltTables:
         payload = self._collections.payload(self._loads, point_id)
         return self._load_record(payload) if payload else None
 
-    def drops_of(self, table_name: str) -> list[str]:
-        """The ids of loads that dropped a partition of a table."""
-        name, load_id, claims = map(
-            self._field, ("pipeline_name", C_DLT_LOADS_TABLE_LOAD_ID, "claims")
-        )
+    def loads_of(self, table_name: str) -> list[str]:
+        """The ids of complete loads of a table, also of those that did no more than remove rows."""
+        load_id, claims = self._field(C_DLT_LOADS_TABLE_LOAD_ID), self._field("claims")
         complete = matches({self._field("status"): int(LoadStatus.COMPLETE)})
-        pages = self._collections.pages(
-            self._loads, complete, payload=[name, load_id, claims], page=1000
-        )
+        pages = self._collections.pages(self._loads, complete, payload=[load_id, claims], page=1000)
         payloads = [point.payload or {} for points in pages for point in points]
         return [
             payload[load_id]
             for payload in payloads
-            if payload.get(name) == PARTITION_DROP
-            and any(claim.name == table_name for claim in Claim.read(payload.get(claims, ())))
+            if any(claim.name == table_name for claim in Claim.read(payload.get(claims, ())))
         ]
 
     def unfinished_loads(self) -> list[LoadRecord]:

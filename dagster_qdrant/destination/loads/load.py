@@ -29,6 +29,7 @@ from dagster_qdrant.destination.loads.load_package import (
     has_rows,
     loaded_tables,
 )
+from dagster_qdrant.destination.loads.loaded_rows import LoadedRows, forget
 from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
@@ -138,6 +139,7 @@ class Load:
             if not lease.is_complete:
                 self._complete(lease)
         end_lease(self._load_id)
+        forget(self._load_id)
 
     def _complete(self, lease: LoadLease) -> None:
         load_id, dlt_tables, collections = self._load_id, self._dlt_tables, self._collections
@@ -150,7 +152,8 @@ class Load:
             loaded = loaded_tables(load_id)
             data_tables = sorted(loaded - set(self._schema.dlt_table_names()))
             texts = missing_texts(load_id, map(self._plan_of, data_tables), collections)
-            remove_what_the_load_outdates(load_id, loaded, self._schema, collections, self._plan_of)
+            rows = LoadedRows(load_id, self._config)
+            remove_what_the_load_outdates(rows, loaded, self._schema, collections, self._plan_of)
             refuse_if_stopping()
             with last_words():  # half of a switch leaves readers without a collection
                 self._targets.switch(dlt_tables.load_id_field)
@@ -173,6 +176,7 @@ class Load:
         Unless it was left with a write under way: then others have to wait.
         """
         end_lease(self._load_id)
+        forget(self._load_id)
         if self._dlt_tables.has_left_writes:
             return
         if (record := self._dlt_tables.load_record(self._load_id)) is not None:

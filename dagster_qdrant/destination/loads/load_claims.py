@@ -40,7 +40,7 @@ class Claim:
             is_made_anew: Whether the load builds another collection for one of them.
         """
         root = chain[0].table_name
-        parts = {plan.partition for plan in chain if plan.marks_unchanged}
+        parts = {plan.partition for plan in chain if plan.is_exclusive}
         if is_made_anew or len(parts) > 1:
             return cls(root)
         return cls(root, next(iter(parts), None), exclusive=bool(parts))

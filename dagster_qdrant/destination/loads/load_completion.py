@@ -1,6 +1,8 @@
 """What goes when a load is complete: former rows of replaced tables, orphans of merged ones.
 
-It happens after all rows of the load are in and before the load counts, and may happen again.
+It happens after all rows of the load are in and before the load counts, and may happen again. What
+goes is known by the ids that the load did not bring (`loaded_ids`). Where there are as many points
+as it brought, nothing has to be looked for.
 """
 
 from __future__ import annotations
@@ -10,21 +12,23 @@ from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
 
+from dagster_qdrant.destination.loads.loaded_rows import LoadedRows
 from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
+from dagster_qdrant.destination.writing.loaded_ids import IdSet
 from dagster_qdrant.qdrant.collections import Collections, matches
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
-_PAGE = 1000
+_PAGE = 5000
 # How many roots' nested rows are looked for together, where each look goes over all points.
 _MANY = 50_000
 
 
 def remove_what_the_load_outdates(
-    load_id: str,
+    rows: LoadedRows,
     loaded_tables: set[str],
     schema: Schema,
     collections: Collections,
@@ -33,7 +37,7 @@ def remove_what_the_load_outdates(
     """Delete the rows that a load makes obsolete.
 
     Args:
-        load_id: The load.
+        rows: The rows of the load.
         loaded_tables: The tables that it has files of.
         schema: Their schema.
         collections: The dataset's collections.
@@ -47,64 +51,74 @@ def remove_what_the_load_outdates(
             continue
         for plan in (root, *there):
             if plan.write_disposition == "replace":
-                _delete_former_rows(plan, load_id, collections)
+                _delete_former_rows(plan, rows, collections)
         if root.merges_nested:
-            _delete_orphans(root, there, load_id, collections)
+            _delete_nested_rows(root, there, rows, collections)
         if root.hard_delete:
-            collections.delete_where(root.target, _marked_as_deleted(root, load_id))
+            collections.delete_where(root.target, _marked_as_deleted(root, rows.load_id))
 
 
-def _delete_former_rows(plan: TablePlan, load_id: str, collections: Collections) -> None:
-    from qdrant_client import models
+def _delete_former_rows(plan: TablePlan, rows: LoadedRows, collections: Collections) -> None:
+    ids = rows.ids(plan)
+    replaced = None if plan.partition is None else matches({PARTITION: plan.partition})
+    if collections.count(plan.target, replaced) == len(ids):
+        return
+    for records in collections.pages(plan.target, replaced, payload=False, page=_PAGE):
+        former = set(ids.others(record.id for record in records))
+        outdated = [record for record in records if record.id in former]
+        _delete(plan, outdated, rows.load_id, collections)
 
-    replaced = matches({} if plan.partition is None else {PARTITION: plan.partition})
-    of_this_load = matches({plan.load_id: load_id})
-    former = models.Filter(must=replaced.must, must_not=of_this_load.must)
-    if count := collections.count(plan.target, former):
-        collections.delete_where(plan.target, former)
-        load_reports.add(load_id, plan.table_name, LoadCounts(outdated=count))
 
-
-def _delete_orphans(
-    root: TablePlan, nested: list[TablePlan], load_id: str, collections: Collections
+def _delete_nested_rows(
+    root: TablePlan, nested: list[TablePlan], rows: LoadedRows, collections: Collections
 ) -> None:
-    """Delete nested rows that their root, which is in this load, no longer has."""
+    """Delete the nested rows of roots that are deleted, and those that a root no longer has."""
     from qdrant_client import models
 
-    of_this_load = matches({root.load_id: load_id})
-    concerned = of_this_load
+    load_id = rows.load_id
+    changed = matches({root.load_id: load_id})
     if root.hard_delete:
-        concerned = models.Filter(should=[of_this_load, _marked_as_deleted(root, load_id)])
+        changed = models.Filter(should=[changed, _marked_as_deleted(root, load_id)])
     fields = [root.row_id, DELETED, SUPERSEDED]
-    pages = collections.pages(root.target, concerned, payload=fields, page=_PAGE)
+    pages = collections.pages(root.target, changed, payload=fields, page=_PAGE)
     for records in _joined(pages, _MANY):
         roots = [record.payload or {} for record in records]
-        gone = {row[root.row_id] for row in roots if row.get(DELETED)}
-        ids = [row[root.row_id] for row in roots]
+        gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         for plan in nested:
-            if plan.root_id is None:
-                continue
-            theirs = collections.pages_with(
-                plan.target, plan.root_id, ids, payload=[plan.root_id, plan.load_id]
-            )
-            for rows in theirs:
-                outdated = [
-                    row
-                    for row in rows
-                    if (row.payload or {}).get(plan.load_id) != load_id
-                    or (row.payload or {})[plan.root_id] in gone
-                ]
-                _delete(plan, outdated, load_id, collections)
+            _delete_of_roots(plan, gone, None, load_id, collections)
         if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
             _delete_descendants(superseded, root, nested, load_id, collections)
             theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
             collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
+    for plan in nested:
+        ids = rows.ids(plan)
+        if collections.count(plan.target) != len(ids):
+            _delete_of_roots(plan, rows.row_ids(root), ids, load_id, collections)
+
+
+def _delete_of_roots(
+    plan: TablePlan,
+    root_ids: Iterable[str],
+    spared: IdSet | None,
+    load_id: str,
+    collections: Collections,
+) -> None:
+    """Delete the nested rows of some roots, but for those that the load brought."""
+    if plan.root_id is None:
+        return
+    fields = [plan.root_id, plan.load_id]
+    for records in collections.pages_with(plan.target, plan.root_id, root_ids, payload=fields):
+        outdated = records
+        if spared is not None:
+            others = set(spared.others(record.id for record in records))
+            outdated = [record for record in records if record.id in others]
+        _delete(plan, outdated, load_id, collections)
 
 
 def _delete(
     plan: TablePlan, outdated: list[models.Record], load_id: str, collections: Collections
 ) -> None:
-    """Delete points of a table; they come with the id of the load that they are of."""
+    """Delete points of a table. Those that this load changed come with its id."""
     if not outdated:
         return
     of_this_load = sum((point.payload or {}).get(plan.load_id) == load_id for point in outdated)

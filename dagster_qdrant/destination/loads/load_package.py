@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dlt.common.configuration.container import Container
 from dlt.common.storages import FileStorage
 from dlt.common.storages.load_package import (
     LoadPackageStateInjectableContext,
+    PackageStorage,
     ParsedLoadJobFileName,
     load_package_state,
 )
@@ -55,6 +57,11 @@ def emptied_tables() -> set[str]:
     package = load_package_state()["state"]
     emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
     return {str(table["name"]) for table in emptied}
+
+
+def completed_files(package: Path, table_name: str) -> list[Path]:
+    """The files of a table that are loaded, in a package's folder."""
+    return sorted((package / PackageStorage.COMPLETED_JOBS_FOLDER).glob(f"{table_name}.*"))
 
 
 def _jobs(load_id: str) -> Mapping[Any, list[ParsedLoadJobFileName]]:

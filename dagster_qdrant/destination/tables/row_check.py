@@ -1,6 +1,7 @@
 """A last look at rows where they come up, when their place and content can still be told.
 
-Those that cannot be loaded are refused, those whose key came before are told apart.
+Those that cannot be loaded are refused, those whose key came before are told apart, and those with
+nested rows get an id that lasts.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dlt
 from dlt.common.exceptions import ResourceNameNotAvailable
 from dlt.common.json import json
+from dlt.common.normalizers.json.helpers import get_row_hash
 from dlt.common.schema.typing import C_DLT_ID
-from dlt.common.schema.utils import get_columns_names_with_prop
+from dlt.common.schema.utils import get_columns_names_with_prop, get_nested_tables
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
@@ -94,32 +96,51 @@ def _is_extracted() -> bool:
 
 @dataclass
 class _KeyOfTable:
-    """The key by which the rows of a table are merged, in rows whose names are still the source's.
+    """What the rows of a table are known by, in rows whose names are still the source's.
 
     Args:
         table: The table.
-        columns: The columns of the key, as dlt normalizes their names.
+        columns: The columns of the key, as dlt normalizes their names. Rows that are not merged
+            need none.
         embedded: The columns that are embedded, in the same way.
         naming: How it does.
+        is_replaced: Whether the table is replaced, and each one nested in it goes along.
+        nests: Whether the table has nested ones, as far as is known.
     """
 
     table: str
     columns: tuple[str, ...]
     embedded: frozenset[str]
     naming: NamingConvention
+    is_replaced: bool
+    nests: bool
     _names: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: Any, naming: NamingConvention) -> _KeyOfTable:
-        """Read the key off a table as a resource's hints make it; none if it is not merged."""
+    def of(cls, resource: DltResource, item: Any, meta: Any) -> _KeyOfTable:
+        """Read the key of a row off the hints of its resource."""
+        schema = dlt.current.source_schema()
+        table: Any = resource.compute_table_schema(item, meta)
+        disposition = table.get("write_disposition")
         key: list[str] = []
-        if table.get("write_disposition") == "merge":
+        if disposition in ("merge", "replace"):
             key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
+        if disposition == "merge":
             key = key or get_columns_names_with_prop(table, "unique", include_incomplete=True)
-        name = naming.normalize_table_identifier(str(table["name"]))
-        hint = TableHint.of(table, naming)
-        embedded = hint.embed if hint else map(naming.normalize_path, marked_columns(table))
-        return cls(name, tuple(map(naming.normalize_path, key)), frozenset(embedded), naming)
+        name = schema.naming.normalize_table_identifier(str(table["name"]))
+        hint = TableHint.of(table, schema.naming)
+        embedded = hint.embed if hint else map(schema.naming.normalize_path, marked_columns(table))
+        nested = get_nested_tables(schema.tables, name, include_self=False)
+        hints = [each for *_, each in resource.get_nested_hints(name, schema.naming, item, meta)]
+        own = {each.get("write_disposition") for each in (*nested, *hints)}
+        return cls(
+            name,
+            tuple(map(schema.naming.normalize_path, key)),
+            frozenset(embedded),
+            schema.naming,
+            is_replaced=disposition == "replace" and own <= {None, "merge", "replace"},
+            nests=bool(nested),
+        )
 
     def values(self, row: Mapping[Any, Any]) -> list[Any]:
         """The values of the key; None where a row has none."""
@@ -138,6 +159,11 @@ class _KeyOfTable:
             if what and self._normalized(name) in self.embedded:
                 return name, what
         return None
+
+    def has_nested_rows(self, row: Mapping[Any, Any]) -> bool:
+        """Whether a row, or one before it, has rows of nested tables in it."""
+        self.nests = self.nests or any(map(_has_list, row.values()))
+        return self.nests
 
     def names(self, columns: Sequence[str]) -> list[str | None]:
         """The names that the columns of the key have among those of a data frame."""
@@ -189,12 +215,26 @@ class _CheckedRows(MapItem):
         key = self._key(item, meta)
         if unfit := key.without_text(row):
             self._refuse_without_text(*unfit, row)
+        if key.is_replaced:
+            return self._with_lasting_id(item, row, key)
         if not key.columns:
             return item
         values = key.values(row)
         self._refuse_missing_key(key.columns, values, row)
         place = self._place(key.table, values)
         return item if place is None else {**row, C_DLT_ID: row_id(values, place)}
+
+    def _with_lasting_id(self, item: Any, row: dict[Any, Any], key: _KeyOfTable) -> Any:
+        """Give a row an id that it has in each load, and with it dlt gives such to nested rows.
+
+        Else all of them would change with each replace.
+        """
+        if C_DLT_ID in row or not key.has_nested_rows(row):
+            return item
+        values = key.values(row)
+        if not values or None in values:
+            values = [get_row_hash(row)]
+        return {**row, C_DLT_ID: row_id(values, self._place(key.table, values))}
 
     def _row(self, item: Any) -> dict[Any, Any]:
         """What dlt makes of an item: it takes models, data classes and single values too."""
@@ -218,7 +258,7 @@ class _CheckedRows(MapItem):
         table = _arrow_table(item)
         key = self._key(table, meta)
         before, self._rows = self._rows, self._rows + table.num_rows
-        if not key.columns or not table.num_rows:
+        if key.is_replaced or not key.columns or not table.num_rows:
             return item
         names = key.names(table.schema.names)
         nothing = [None] * table.num_rows
@@ -241,13 +281,12 @@ class _CheckedRows(MapItem):
             resource.merge_hints(meta.hints, bool(meta.create_table_variant))
             if meta.create_table_variant:
                 meta = TableNameMeta(str(meta.hints["table_name"]))
-            return _KeyOfTable.of(resource.compute_table_schema(item, meta), _naming())
+            return _KeyOfTable.of(resource, item, meta)
         name: Any = meta.table_name if isinstance(meta, TableNameMeta) else resource.table_name
         name = str(name(item) if callable(name) else name)
         key = self._keys.get(name)
         if key is None:
-            table = resource.compute_table_schema(item, meta)
-            key = self._keys[name] = _KeyOfTable.of(table, _naming())
+            key = self._keys[name] = _KeyOfTable.of(resource, item, meta)
         return key
 
     def _refuse_missing_key(
@@ -277,8 +316,11 @@ class _CheckedRows(MapItem):
         return self._repeated_keys.place(table, values)
 
 
-def _naming() -> NamingConvention:
-    return dlt.current.source_schema().naming
+def _has_list(value: Any) -> bool:
+    """Whether a value of a row is a list, or has one in it."""
+    if isinstance(value, Mapping):
+        return any(map(_has_list, value.values()))
+    return isinstance(value, (list, tuple))
 
 
 def _unfit_columns(row: dict[Any, Any]) -> Any:

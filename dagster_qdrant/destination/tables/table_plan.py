@@ -125,14 +125,20 @@ class TablePlan:
         return self.write_disposition == "merge" and self.is_parent and not self.nested
 
     @property
-    def marks_unchanged(self) -> bool:
-        """Whether rows that a load found unchanged get its id, since others go when it is done.
+    def is_exclusive(self) -> bool:
+        """Whether a load has the table to itself, and has to know which rows it brought.
 
-        These are former rows of replaced tables, and nested rows that their root no longer has. Or
-        since of two rows of a load that which comes later need not be the one that counts.
+        It removes others when it is done: former rows of replaced tables, and nested rows that
+        their root no longer has. Or of two rows of the load that which comes later need not be the
+        one that counts.
         """
         if self.write_disposition == "merge":
             return self.is_linked or self.dedup_sort is not None
+        return self.write_disposition == "replace"
+
+    @property
+    def numbers_rows(self) -> bool:
+        """Whether rows of a load that are equal, or share a key, are points of their own."""
         return self.write_disposition == "replace"
 
     @property
@@ -149,6 +155,8 @@ class TablePlan:
         A row without a value to sort by counts less than one with a value. Of rows with the same
         value, and where there is nothing to sort by, the one that came later counts.
         """
+        if self.numbers_rows:
+            return False
         if self.dedup_sort is not None:
             column, order = self.dedup_sort
             value, best = row.get(column), other.get(column)
@@ -217,8 +225,8 @@ class TablePlan:
         nested = is_nested_table(table)
         primary_key = get_columns_names_with_prop(table, "primary_key")
         unique = [c for c in get_columns_names_with_prop(table, "unique") if c != row_id]
-        if disposition == "append" or (disposition == "merge" and nested):
-            # dlt's row ids in nested tables follow from the parent's key and the position.
+        if disposition == "append" or nested:
+            # dlt's row ids in nested tables follow from that of the parent and the position.
             key = [row_id]
         elif disposition == "merge":
             key = primary_key or unique

@@ -20,6 +20,7 @@ from dagster_qdrant.destination.tables.table_plan import (
     TablePlan,
 )
 from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
+from dagster_qdrant.destination.writing.loaded_ids import FileIds
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
@@ -56,6 +57,7 @@ class TableLoader:
         plan: How the rows become points.
         config: The destination's options.
         load_id: The load that the rows belong to.
+        ids: The ids of the rows' points, if it has to be known which rows the load brought.
         incomplete: Tells which of some loads are not complete.
     """
 
@@ -65,6 +67,8 @@ class TableLoader:
         plan: TablePlan,
         config: QdrantDestinationConfiguration,
         load_id: str,
+        *,
+        ids: FileIds | None = None,
         incomplete: Callable[[Set[str]], Set[str]] = lambda _: frozenset(),
     ) -> None:
         self.counts = LoadCounts()
@@ -74,6 +78,7 @@ class TableLoader:
         self._plan = plan
         self._config = config
         self._load_id = load_id
+        self._ids = ids
         # Where vectors may be that this load needs.
         self._sources = [plan.target]
         if plan.former and plan.embed:
@@ -86,8 +91,6 @@ class TableLoader:
             self._looked_up.append(plan.dedup_sort[0])
         if plan.merges_nested:
             self._looked_up.append(SUPERSEDED)
-        # How often a content came that more than one row has.
-        self._occurrences: dict[str, int] = {}
         # The vectors that were made last, which may not be in the collection yet.
         self._made: dict[str, Any] = {}
         self._made_at = 0.0
@@ -141,19 +144,20 @@ class TableLoader:
     def _resolve(self, rows: list[Row]) -> Window:
         """Decide for each row what has to be done, with one look at what is there."""
         window, plan = Window(), self._plan
+        brought = self._ids.take_in(rows, plan) if self._ids else set()
         existing = self._look_up([row.point_id for row in rows])
-        if plan.write_disposition == "replace":
-            existing |= self._tell_twins_apart(rows, existing)
         dead = self._dead_loads(existing.values())
         for row in rows:
             self._choose(row, window)
         for row in window.rows.values():
             known = existing.get(row.point_id, {})
             is_new = known.get(plan.load_id) != self._load_id
-            if not is_new and plan.counts_less(row.payload, known):
+            is_first = is_new and row.point_id not in brought
+            if not is_first and plan.counts_less(row.payload, known):
                 if superseded := plan.superseded(known, [row.payload]):
-                    row.payload = {SUPERSEDED: superseded}
+                    row.payload = {SUPERSEDED: superseded, plan.load_id: self._load_id}
                     window.marked.append(row)
+                    window.new_points += is_new
                 continue
             if superseded := plan.superseded(row.payload, [known]):
                 row.payload[SUPERSEDED] = superseded
@@ -172,17 +176,20 @@ class TableLoader:
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
                 window.unchanged.append(row)
-                marks = (
-                    plan.marks_unchanged
-                    or plan.place(row.payload) > 0
-                    or known.get(plan.load_id) in dead
-                )
-                window.marked += [row] * marks
-                is_new = is_new and marks
+                if known.get(plan.load_id) not in dead and not self._has_to_be_marked(row, known):
+                    continue
+                window.marked.append(row)
             else:
                 window.overwrite.append(row)
             window.new_points += is_new
         return window
+
+    def _has_to_be_marked(self, row: Row, known: Mapping[str, Any]) -> bool:
+        """Whether a row that did not change has something to say about others of its key."""
+        place = self._plan.place(row.payload)
+        if self._ids:
+            return SUPERSEDED in row.payload or place != self._plan.place(known)
+        return place > 0  # that it is of this load
 
     def _dead_loads(self, existing: Iterable[Mapping[str, Any]]) -> Set[str]:
         """The loads that wrote points and never became complete.
@@ -190,7 +197,7 @@ class TableLoader:
         A row of theirs that did not change gets this load's id. By its own, who reads rows together
         with dlt's loads would not find it.
         """
-        if self._plan.write_disposition != "merge" or self._plan.marks_unchanged:
+        if self._plan.write_disposition == "append":
             return frozenset()
         loads = {str(known.get(self._plan.load_id)) for known in existing} - {self._load_id}
         return self._incomplete(loads) if loads else loads
@@ -243,41 +250,6 @@ class TableLoader:
             with_vectors=False,
         )
         return {str(record.id): record.payload or {} for record in records}
-
-    def _tell_twins_apart(
-        self, rows: list[Row], existing: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, Mapping[str, Any]]:
-        """Give rows that are equal in this load an id each.
-
-        The first of them has the plain id, and so has a row of the next load. Which ids are taken
-        by others of this load, earlier windows and files included, is read off the collection.
-        """
-        found: dict[str, Mapping[str, Any]] = {}
-        taken: dict[str, Any] = {}
-
-        def is_free(row: Row) -> bool:
-            row_id = row.payload.get(self._plan.row_id)
-            if taken.get(row.point_id, row_id) != row_id:
-                return False
-            known = found.get(row.point_id) or existing.get(row.point_id) or {}
-            written_now = known.get(self._plan.load_id) == self._load_id
-            return not written_now or known.get(self._plan.row_id) == row_id
-
-        waiting = rows
-        while waiting:
-            blocked: list[Row] = []
-            for row in waiting:
-                if is_free(row):
-                    taken[row.point_id] = row.payload.get(self._plan.row_id)
-                    continue
-                base = self._plan.point_id(row.identity)
-                self._occurrences[base] = self._occurrences.get(base, 0) + 1
-                row.point_id = self._plan.point_id(row.identity, self._occurrences[base])
-                blocked.append(row)
-            if blocked:
-                found |= self._look_up([row.point_id for row in blocked])
-            waiting = blocked
-        return found
 
     def _start_to_embed(
         self, window: Window, rows_read: int, before: _Embedding | None
