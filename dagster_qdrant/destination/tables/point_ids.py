@@ -6,6 +6,7 @@ point. Its ids for keys of a single column are kept, so that data it loaded is u
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ _PLAIN_TYPES: Mapping[str, type] = {
     "bool": bool,
 }
 
+
+_NAMESPACE = uuid.NAMESPACE_DNS.bytes
 
 # Made once: `json.dumps` would make one for each value.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
@@ -48,7 +51,7 @@ def key_point_id(collection: str, values: Sequence[Any], types: Sequence[str | N
         False
     """
     if len(values) == 1 and type(values[0]) is _PLAIN_TYPES.get(types[0] or ""):
-        return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{collection}{values[0]}"))
+        return _uuid5(f"{collection}{values[0]}")
     return content_point_id(collection, list(values))
 
 
@@ -65,7 +68,16 @@ def content_point_id(collection: str, content: Any, occurrence: int = 0) -> str:
     """
     text = canonical_json([content, occurrence] if occurrence else content)
     # The zero byte keeps these apart from ids of plain keys: no text that dlt loads holds one.
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{collection}\0{text}"))
+    return _uuid5(f"{collection}\0{text}")
+
+
+def _uuid5(name: str) -> str:
+    """`uuid.uuid5(uuid.NAMESPACE_DNS, name)` as text, in half the time."""
+    digest = bytearray(hashlib.sha1(_NAMESPACE + name.encode()).digest()[:16])  # noqa: S324
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def canonical_json(value: Any) -> str:

@@ -91,6 +91,8 @@ def embedding_text(
     Returns:
         The texts of the columns joined by line breaks, without NULLs and blanks.
     """
+    if not columns:
+        return None
     values = (
         payload.get(name) for column in columns for name in (column, *variants.get(column, ()))
     )

@@ -6,7 +6,8 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,23 @@ from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
 from dagster_qdrant.stopping import refuse_if_stopping
+
+
+@dataclass
+class _Arrived:
+    """A window that has arrived.
+
+    Args:
+        rows: Its rows.
+        point_ids: The ids of their points.
+        brought: Those of them that rows of the load had before.
+        existing: What is there of these points, if it is looked up already.
+    """
+
+    rows: list[Row]
+    point_ids: set[str]
+    brought: set[str]
+    existing: Future[dict[str, Mapping[str, Any]]] | None = None
 
 
 @dataclass
@@ -115,25 +133,40 @@ class TableLoader:
             self._count(embedding)
             report(self.counts)
 
-        with PointWriter(
-            self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
-        ) as writer:
+        with (
+            PointWriter(
+                self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
+            ) as writer,
+            ThreadPoolExecutor(1, thread_name_prefix="look-up") as look_ups,
+        ):
             try:
-                for rows in windows:
+                coming = map(self._come, windows)
+                upcoming = next(coming, None)
+                while arrived := upcoming:
                     refuse_if_stopping()
                     # While a window is embedded, the one before it is written and the next one is
                     # looked up, unless they concern the same points.
-                    point_ids = {row.point_id for row in rows}
-                    if embedding and not point_ids.isdisjoint(embedding.window.rows):
+                    if embedding and not arrived.point_ids.isdisjoint(embedding.window.rows):
                         write_embedded()
                         embedding = None
-                    if not point_ids.isdisjoint(writer.pending_ids):
+                    if not arrived.point_ids.isdisjoint(writer.pending_ids):
                         writer.finish()
-                    following = self._start_to_embed(self._resolve(rows), len(rows), embedding)
+                    existing = arrived.existing or look_ups.submit(self._look_up, arrived.point_ids)
+                    upcoming = next(coming, None)
+                    unsettled = (
+                        arrived.point_ids,
+                        writer.pending_ids,
+                        embedding.window.rows if embedding else (),
+                    )
+                    if upcoming and all(map(upcoming.point_ids.isdisjoint, unsettled)):
+                        upcoming.existing = look_ups.submit(self._look_up, upcoming.point_ids)
+                    window = self._resolve(arrived, existing.result())
+                    following = self._start_to_embed(window, len(arrived.rows), embedding)
                     write_embedded()
                     embedding = following
                 write_embedded()
             except BaseException:
+                look_ups.shutdown(wait=False, cancel_futures=True)
                 for begun in (embedding, following):
                     if begun and begun.texts:
                         begun.texts.cancel()
@@ -141,18 +174,21 @@ class TableLoader:
             writer.finish()
         self.counts.seconds_writing = writer.seconds
 
-    def _resolve(self, rows: list[Row]) -> Window:
-        """Decide for each row what has to be done, with one look at what is there."""
+    def _come(self, rows: list[Row]) -> _Arrived:
+        """Take in a window that comes."""
+        brought = self._ids.take_in(rows, self._plan) if self._ids else set()
+        return _Arrived(rows, {row.point_id for row in rows}, brought)
+
+    def _resolve(self, arrived: _Arrived, existing: Mapping[str, Mapping[str, Any]]) -> Window:
+        """Decide for each row what has to be done, by what is there."""
         window, plan = Window(), self._plan
-        brought = self._ids.take_in(rows, plan) if self._ids else set()
-        existing = self._look_up([row.point_id for row in rows])
         dead = self._dead_loads(existing.values())
-        for row in rows:
+        for row in arrived.rows:
             self._choose(row, window)
         for row in window.rows.values():
             known = existing.get(row.point_id, {})
             is_new = known.get(plan.load_id) != self._load_id
-            is_first = is_new and row.point_id not in brought
+            is_first = is_new and row.point_id not in arrived.brought
             if not is_first and plan.counts_less(row.payload, known):
                 if superseded := plan.superseded(known, [row.payload]):
                     row.payload = {SUPERSEDED: superseded, plan.load_id: self._load_id}
@@ -241,11 +277,11 @@ class TableLoader:
             if name != self._plan.load_id
         )
 
-    def _look_up(self, point_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def _look_up(self, point_ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         records = self._connection.request(
             self._connection.client.retrieve,
             self._plan.target,
-            ids=list(dict.fromkeys(point_ids)),
+            ids=list(point_ids),
             with_payload=self._looked_up,
             with_vectors=False,
         )

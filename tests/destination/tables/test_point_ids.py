@@ -18,6 +18,12 @@ def test_a_key_of_one_column_has_the_id_that_dlts_destination_gives():
     assert key_point_id("films", ["42"], ["text"]) == expected
 
 
+@given(st.text())
+def test_ids_are_uuids_of_their_text(text):
+    expected = uuid.uuid5(uuid.NAMESPACE_DNS, "c" + text)
+    assert key_point_id("c", [text], ["text"]) == str(expected)
+
+
 def test_the_integer_1_and_the_string_1_of_one_column_are_two_keys():
     for data_type in ("bigint", "text", "json"):
         of_int = key_point_id("films", [1], [data_type])
