@@ -60,6 +60,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         key_types=("bigint",),
         embed=("text",),
         in_any_order=False,
+        keywords=None,
         variants={},
         hard_delete=None,
         dedup_sort=None,

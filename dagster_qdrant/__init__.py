@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
     from dagster_qdrant.checks import build_qdrant_checks
     from dagster_qdrant.component import QdrantCollectionsComponent
+    from dagster_qdrant.destination.tables.keywords import Keywords
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
         QdrantError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Keywords": "destination.tables.keywords",
     "QdrantCollectionsComponent": "component",
     "QdrantConfigurationError": "errors",
     "QdrantDltTranslator": "translator",
@@ -38,6 +40,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Keywords",
     "QdrantCollectionsComponent",
     "QdrantConfigurationError",
     "QdrantDltTranslator",

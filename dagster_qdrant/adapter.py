@@ -1,4 +1,4 @@
-"""`qdrant_adapter`: say which columns of a resource are embedded."""
+"""`qdrant_adapter`: say by what the rows of a resource are found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dagster_qdrant.destination.tables.hints import (
     TABLE_HINT,
     TableHint,
 )
+from dagster_qdrant.destination.tables.keywords import Keywords
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource
@@ -21,8 +22,9 @@ def qdrant_adapter(
     embed: str | list[str] | None = None,
     *,
     nested: Mapping[str | tuple[str, ...], str | list[str]] | None = None,
+    keywords: bool | str | Keywords | Mapping[str, Any] | None = None,
 ) -> DltResource:
-    """Say which columns of some data are embedded. The same call as dlt's adapter.
+    """Say by what the rows of some data are found. With `embed` alone, the same as dlt's adapter.
 
     A further call for a resource replaces the one before. What is said counts for the loads of
     this resource, as it is: a resource that is not wrapped any more is not embedded any more.
@@ -37,27 +39,38 @@ def qdrant_adapter(
             its rows whose text is embedded. A list of plain values has the column `value`. A list
             in a list is `"chapters__paragraphs"`, or `("chapters", "paragraphs")`. The rows of
             `docs` with lists `chunks` are in the table `docs__chunks`.
+        keywords: Whether rows are found by the keywords of their texts too (BM25): True for
+            English, a language, or `Keywords(...)`. Without `embed` it must name the columns. If it
+            names none, it holds for the lists of `nested` too.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
 
     Raises:
-        ValueError: If `embed` or `nested` name no column.
+        ValueError: If no column is named, or something that cannot be.
 
     Example:
-        >>> qdrant_adapter([{"title": "Blade Runner", "year": 1982}], embed=["title"]).name
+        >>> films = [{"title": "Blade Runner", "year": 1982}]
+        >>> qdrant_adapter(films, embed=["title"], keywords=True).name
         'content'
     """
     from dlt.destinations.utils import get_resource_for_adapter
 
     from dagster_qdrant.destination.tables.row_check import check_rows
 
-    if not embed and not nested:
+    by_keywords = Keywords.of(keywords)
+    if not embed and not nested and not (by_keywords and by_keywords.columns):
         raise ValueError(
             "`embed` must name the columns whose text is embedded: a column's name or a list of "
             f"them. It is {embed!r}. (A resource that needs no vectors need not be wrapped.)"
         )
-    hint = TableHint(embed=_columns("embed", embed) if embed else (), nested=_lists(nested or {}))
+    if by_keywords and by_keywords.columns:
+        _columns("keywords", list(by_keywords.columns))
+    hint = TableHint(
+        embed=_columns("embed", embed) if embed else (),
+        nested=_lists(nested or {}),
+        keywords=by_keywords,
+    )
     resource = get_resource_for_adapter(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})

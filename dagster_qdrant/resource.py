@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Union, overload
 
 from dagster import (
@@ -16,12 +16,13 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
-from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.runs.options import QdrantOptions
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
     from qdrant_client import QdrantClient, models
+
+    from dagster_qdrant.search import Hit
 
     Source = Union[DltSource, DltResource]
 
@@ -82,6 +83,7 @@ class QdrantResource(QdrantOptions):
         finally:
             client.close()
 
+    @overload
     def search(
         self,
         dataset_name: str | None,
@@ -89,8 +91,30 @@ class QdrantResource(QdrantOptions):
         text: str,
         limit: int = 10,
         query_filter: models.Filter | None = None,
-    ) -> list[models.ScoredPoint]:
-        """Find the rows of a table whose texts are nearest in meaning.
+        **how: Any,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        dataset_name: str | None,
+        table: str,
+        text: Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        dataset_name: str | None,
+        table: str,
+        text: str | Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> Any:
+        """Find the rows of a table that fit a text best, by meaning, keywords, or both.
 
         A local path is read anew for each search, unless a client of it stays open: for several
         searches, wrap them in `with qdrant.get_client():`.
@@ -99,43 +123,28 @@ class QdrantResource(QdrantOptions):
             dataset_name: The dataset as it was given to the assets, or None.
             table: The table, as the source or as dlt names it; that of a list in rows is
                 `parent__list`.
-            text: What to look for.
+            text: What to look for; several texts go in one request.
             limit: The most rows to return.
             query_filter: A condition on the payload.
+            **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
+                "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
+                `score_threshold`.
 
         Returns:
-            Points with `score` (cosine similarity, the nearest first) and `payload` (the row).
+            Hits with `score` (the best first) and `payload` (the row); of several texts a list for
+            each.
 
         Raises:
-            QdrantTerminalError: If there is no such collection, or it has no vectors.
+            QdrantTerminalError: If there is no such collection, or it cannot be searched so.
 
         Example:
             >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
             ['Blade Runner']
         """
-        from dagster_qdrant.destination.lookup import collection_names, usual_collection
-        from dagster_qdrant.qdrant.connection import connect
-        from dagster_qdrant.search import search
+        from dagster_qdrant.search import QdrantSearch
 
-        config = self.configuration()
-        with connect(config.connection) as connection:
-            for collection in collection_names(connection, config, dataset_name, table):
-                try:
-                    return search(
-                        connection,
-                        collection,
-                        text,
-                        embedding=config.embedding,
-                        limit=limit,
-                        query_filter=query_filter,
-                    )
-                except QdrantNotFoundError:
-                    continue
-        collection = usual_collection(config, dataset_name, table)
-        raise QdrantNotFoundError(
-            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
-            "loaded, and under this dataset name?"
-        )
+        searched = QdrantSearch(self.destination())
+        return searched.search(dataset_name, table, text, limit, query_filter, **how)
 
     def drop_partition(
         self, dataset_name: str | None, table: str, partition: str

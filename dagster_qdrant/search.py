@@ -1,134 +1,229 @@
-"""Text -> points, with the model that a collection was embedded with."""
+"""Text -> rows: by meaning, by keywords, or by both, as a collection says it can be searched.
+
+Model, prefixes and keywords are those that the collection was loaded with, whatever is configured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from dagster_qdrant.embedding.embedder import load_embedder
-from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
-from dagster_qdrant.embedding.prefixes import prefixes_of_makers
-from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, about, vector_params
-from dagster_qdrant.qdrant.connection import Connection
+from dagster_qdrant.destination.lookup import collection_names, usual_collection
+from dagster_qdrant.destination.search_ways import SearchWays
+from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.errors import (
+    QdrantConfigurationError,
+    QdrantNotFoundError,
+    QdrantTerminalError,
+)
+from dagster_qdrant.qdrant.connection import Connection, connect
+from dagster_qdrant.qdrant.queries import Fused, Fusion, Wanted, query_request
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
+    from dagster_qdrant.destination import qdrant
 
-def search(
+Mode = Literal["auto", "dense", "keywords", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found.
+
+    Args:
+        id: Its point's id.
+        score: How well it fits, the best first: cosine similarity (dense), BM25 (keywords), or what
+            the fusion gives (hybrid). Comparable within one search only.
+        payload: The row.
+    """
+
+    id: str
+    score: float
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search.
+
+    Args:
+        mode: "dense" (meaning), "keywords", "hybrid" (both), or "auto": hybrid where the collection
+            has both, else what it has.
+        fusion: How the hits of a hybrid search become one ranking: "rrf" or "dbsf".
+        weights: By which the ranks of "dense" and "keywords" are divided before they are fused,
+            with "rrf"; 0 leaves a way's ranking out.
+        limit: The most hits.
+        offset: How many of the first hits to leave out.
+        query_filter: A condition on the payload.
+        score_threshold: The least score.
+
+    Raises:
+        QdrantConfigurationError: For values that cannot work.
+    """
+
+    mode: Mode = "auto"
+    fusion: Fusion = "rrf"
+    weights: Mapping[str, float] | None = None
+    limit: int = 10
+    offset: int = 0
+    query_filter: models.Filter | None = None
+    score_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work or would be ignored."""
+        if self.mode not in ("auto", "dense", "keywords", "hybrid"):
+            raise QdrantConfigurationError(
+                f"`mode` is {self.mode!r}; it must be 'auto', 'dense', 'keywords' or 'hybrid'."
+            )
+        if self.limit < 1 or self.offset < 0:
+            raise QdrantConfigurationError(
+                f"`limit` is {self.limit} and `offset` is {self.offset}; they must be 1 or more, "
+                "and 0 or more."
+            )
+        if unknown := (self.weights or {}).keys() - {"dense", "keywords"}:
+            raise QdrantConfigurationError(
+                f"`weights` names {', '.join(map(repr, sorted(unknown)))}; it may name 'dense' and "
+                "'keywords'."
+            )
+        Fused(self.fusion, self.weights)
+
+    @property
+    def wanted(self) -> Wanted:
+        """Which hits are asked for."""
+        return Wanted(self.limit, self.offset, self.query_filter, self.score_threshold)
+
+
+class QdrantSearch:
+    """Search what was loaded, in an app that has no Dagster.
+
+    Args:
+        destination: Where to search; by default the destination that the options describe.
+        **options: Options of `dagster_qdrant.destination.qdrant`, say `location` or `path`.
+
+    Example:
+        >>> films = QdrantSearch(path="data")
+        >>> [hit.payload["title"] for hit in films.search("cinema", "films", "robots", limit=1)]
+        ['Blade Runner']
+    """
+
+    def __init__(self, destination: qdrant | None = None, **options: Any) -> None:
+        from dagster_qdrant.destination import qdrant
+
+        destination = destination or qdrant(**options)
+        self._config = destination.configuration(destination.spec())
+
+    @overload
+    def search(
+        self,
+        dataset_name: str | None,
+        table: str,
+        text: str,
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        dataset_name: str | None,
+        table: str,
+        text: Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        dataset_name: str | None,
+        table: str,
+        text: str | Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the rows of a table that fit a text best.
+
+        Args:
+            dataset_name: The dataset as it was given to the load, or None.
+            table: The table, as the source or as dlt names it; that of a list in rows is
+                `parent__list`.
+            text: What to look for; several texts go in one request.
+            limit: The most rows to return.
+            query_filter: A condition on the payload.
+            **how: The other fields of `Search`: `mode`, `fusion`, `weights`, `offset`,
+                `score_threshold`.
+
+        Returns:
+            The hits, the best first; of several texts a list for each.
+
+        Raises:
+            QdrantTerminalError: If there is no such collection, or it cannot be searched so.
+        """
+        config = self._config
+        asked = Search(limit=limit, query_filter=query_filter, **how)
+        texts = [text] if isinstance(text, str) else list(text)
+        with connect(config.connection) as connection:
+            for collection in collection_names(connection, config, dataset_name, table):
+                try:
+                    found = search_collection(
+                        connection, collection, texts, embedding=config.embedding, how=asked
+                    )
+                except QdrantNotFoundError:
+                    continue
+                return found[0] if isinstance(text, str) else found
+        collection = usual_collection(config, dataset_name, table)
+        raise QdrantNotFoundError(
+            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
+            "loaded, and under this dataset name?"
+        )
+
+
+def search_collection(
     connection: Connection,
     collection: str,
-    text: str,
+    texts: Sequence[str],
     *,
     embedding: EmbeddingOptions,
-    limit: int = 10,
-    query_filter: models.Filter | None = None,
-) -> list[models.ScoredPoint]:
-    """Find the points whose texts are nearest in meaning.
+    how: Search,
+) -> list[list[Hit]]:
+    """Find the points that fit texts best.
 
     Args:
         connection: The way to Qdrant.
         collection: The collection.
-        text: What to look for.
+        texts: What to look for; all texts are sent in one request.
         embedding: How to load a model. Its `model` gives way to the collection's, and so does its
             prefix of questions, unless it is set.
-        limit: The most points to return.
-        query_filter: A condition on the payload.
+        how: How to search.
 
     Returns:
-        Points with score (cosine similarity, the nearest first) and payload.
+        The hits of each text, the best first.
 
     Raises:
-        QdrantTerminalError: If the text is blank, there is no such collection, it has no vectors,
-            or its model cannot be told or loaded.
+        QdrantTerminalError: If a text is blank, there is no such collection, it cannot be searched
+            in this way, or its model cannot be told or loaded.
     """
-    if not text.strip():
-        raise QdrantTerminalError("There is no text to search for. Give `text` at least one word.")
-    info = Collections(connection, None, "").describe(collection)
-    if info is None:
-        raise QdrantNotFoundError(
-            f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, and "
-            "under this dataset name?"
-        )
-    vector_name, options = _model_of(collection, info, embedding)
-    try:
-        vector = load_embedder(options).embed_query(text)
-    except EmbeddingError as error:
+    if blank := [text for text in texts if not text.strip()]:
         raise QdrantTerminalError(
-            f"Collection `{collection}`: {error}{_why_not_here(options, embedding)}"
-        ) from error
-    held = vector_params(info)[vector_name].size
-    if len(vector) != held:
-        raise QdrantTerminalError(
-            f"Collection `{collection}` holds vectors of {held} dimensions, but the model "
-            f"'{options.model}' makes vectors of {len(vector)} now. Set `model` to the one it was "
-            "loaded with, or load it again."
+            f"There is no text to search for: {blank[0]!r}. Give `text` at least one word."
         )
-    return connection.request(
-        connection.client.query_points,
-        collection,
-        query=vector.tolist(),
-        using=vector_name,
-        limit=limit,
-        query_filter=query_filter,
-        with_payload=True,
-    ).points
-
-
-def _model_of(
-    collection: str, info: models.CollectionInfo, embedding: EmbeddingOptions
-) -> tuple[str, EmbeddingOptions]:
-    """The vector to search in, and how what makes such vectors is loaded."""
-    if embedding.service:  # its model may give vectors of several sizes
-        dimensions = about(info).get("dimensions")
-        service = replace(embedding.service, dimensions=dimensions)
-        embedding = replace(embedding, service=service)
-    names = [name for name in vector_params(info) if name.startswith(VECTOR_NAME_PREFIX)]
-    if not names:
-        raise QdrantTerminalError(
-            f"Collection `{collection}` has no vectors to search. Wrap the resource with "
-            "`qdrant_adapter(resource, embed=[...])` and load it again."
-        )
-    made = about(info)
-    model = made.get("model") or _model_of_vector(collection, names, embedding)
-    options = replace(embedding, model=model)
-    if model.lower() != embedding.model.lower():
-        # The files that are configured are those of the configured model.
-        options = replace(options, model_path=None)
-    if embedding.query_prefix is None:
-        options = replace(options, query_prefix=_query_prefix(made, model))
-    name = options.vector_name if options.vector_name in names else names[0]
-    return name, options
-
-
-def _model_of_vector(collection: str, names: list[str], embedding: EmbeddingOptions) -> str:
-    """The model of a collection that does not say it, by the names of its vectors."""
-    if embedding.vector_name in names:
-        return embedding.model
-    if models := models_for_vector(names[0]):
-        return models[0]
-    raise QdrantTerminalError(
-        f"Collection `{collection}` was embedded with a model that fastembed does not know "
-        f"(its vector is named `{names[0]}`). Set `model` to the one it was loaded with."
+    if not texts:
+        return []
+    ways = SearchWays.of(connection, collection, embedding)
+    vectors = ways.vectors(texts, ways.chosen(how.mode))
+    fused = Fused(how.fusion, ways.weights(how.weights))
+    requests = [query_request(each, how.wanted, fused) for each in vectors if each]
+    responses = iter(
+        connection.request(connection.client.query_batch_points, collection, requests=requests)
+        if requests
+        else []
     )
+    return [_hits(next(responses)) if each else [] for each in vectors]
 
 
-def _query_prefix(made: Mapping[str, Any], model: str) -> str:
-    """What stands before questions in a collection."""
-    if "query_prefix" in made:
-        return str(made["query_prefix"])
-    # It was loaded before there were prefixes, or by another program: passages have none.
-    query, passage = prefixes_of_makers(model)
-    return "" if passage else query
-
-
-def _why_not_here(options: EmbeddingOptions, configured: EmbeddingOptions) -> str:
-    if options.model == configured.model:
-        return ""
-    files = f" (`model_path` holds {configured.model!r})" if configured.model_path else ""
-    return (
-        f" The collection was embedded with {options.model!r}, whatever is configured{files}. To "
-        "search it, set `model` to that, and `model_path` where no hub can be reached."
-    )
+def _hits(response: models.QueryResponse) -> list[Hit]:
+    return [Hit(str(hit.id), hit.score, dict(hit.payload or {})) for hit in response.points]

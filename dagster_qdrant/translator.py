@@ -14,7 +14,11 @@ from dagster import AssetKey, AssetSpec
 from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorData
 from dlt.common.schema.utils import get_columns_names_with_prop
 
-from dagster_qdrant.destination.tables.hints import embedded_columns, embedded_lists
+from dagster_qdrant.destination.tables.hints import (
+    embedded_columns,
+    embedded_lists,
+    keywords_of,
+)
 
 if TYPE_CHECKING:
     from dlt.common.destination import Destination
@@ -117,6 +121,8 @@ def _hints(resource: DltResource) -> dict[str, str]:
     hints = {"embed": ", ".join(embedded_columns(resource))}
     for name, columns in embedded_lists(resource).items():
         hints[f"embed_{name}"] = ", ".join(columns)
+    if keywords := keywords_of(resource):
+        hints["keywords"] = json.dumps(keywords.to_json(), sort_keys=True)
     if isinstance(resource.write_disposition, str):
         hints["write_disposition"] = resource.write_disposition
     if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:

@@ -139,7 +139,7 @@ def test_questions_get_the_prefix_that_the_collection_was_loaded_with_unless_one
 
 
 def test_collections_without_prefixes_in_their_metadata_are_searched_as_they_were_loaded():
-    from dagster_qdrant.search import _query_prefix
+    from dagster_qdrant.destination.search_ways import _query_prefix
 
     bge, e5 = "BAAI/bge-small-en", "intfloat/multilingual-e5-large"
     assert _query_prefix({}, bge).startswith("Represent this sentence")

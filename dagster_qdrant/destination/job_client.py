@@ -33,7 +33,7 @@ from dagster_qdrant.destination.generations.generations import Generations
 from dagster_qdrant.destination.generations.load_targets import (
     LoadTargets,
     load_targets,
-    settled_columns,
+    settled_hints,
 )
 from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
@@ -53,6 +53,7 @@ from dagster_qdrant.destination.refusals import (
     warn_of_missing_lists,
 )
 from dagster_qdrant.destination.service_refusals import refuse_unfit_service
+from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.embedding.embedder import preload_embedder
@@ -129,21 +130,21 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
         collection = self.config.collection_name(self.dataset_name, str(prepared["name"]))
-        settled = settled_columns()
-        embed = self._embedded_in(collection) if settled is None else settled.get(collection)
+        settled = settled_hints()
+        said = self._said_of(collection) if settled is None else settled.get(collection)
         return TablePlan.of(
             table,
             self.schema,
             collection,
             load_targets().get(collection),
             self.config.partition,
-            embed=embed,
+            said=said,
         )
 
-    def _embedded_in(self, collection: str) -> list[str] | None:
-        """The columns that a collection was embedded with: no hint tells it after the load."""
+    def _said_of(self, collection: str) -> TableHint | None:
+        """What a collection was made for: no hint tells it after the load."""
         info = self.collections.describe(collection) if self._connection else None
-        return list(about(info).get("embed", ())) if info else None
+        return TableHint.read(about(info)) if info else None
 
     def _nested_plans(self, root: TablePlan) -> list[TablePlan]:
         nested = get_nested_tables(self.schema.tables, root.table_name, include_self=False)

@@ -19,6 +19,7 @@ from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
 from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params, why_unfit
 
@@ -176,7 +177,10 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     """
     columns: Mapping[str, Any] = table["columns"]
     # A column that no row has is not in what dlt prepared, of which the plan was made.
-    for name in marked_columns(table) if plan.in_any_order else plan.embed:
+    embed = marked_columns(table) if plan.in_any_order else plan.embed
+    keywords = plan.keywords.columns if plan.keywords else ()
+    for name in dict.fromkeys([*embed, *keywords]):
+        asked = "embed" if name in embed else "find by its keywords"
         if not is_complete_column(columns.get(name, {})):
             known = ", ".join(
                 f"`{key}`"
@@ -184,17 +188,18 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
                 if is_complete_column(other) and key not in plan.links
             )
             raise QdrantTerminalError(
-                f"Table `{plan.table_name}` is to embed `{name}`, but no row has a value in such a "
-                f"column. It has {known}. If the name is right and the column is empty so far, "
-                f'declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field that holds '
-                "a list becomes a table of its own.)"
+                f"Table `{plan.table_name}` is to {asked} `{name}`, but no row has a value in "
+                f"such a column. It has {known}. If the name is right and the column is empty "
+                f'so far, declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field '
+                "that holds a list becomes a table of its own.)"
             )
         kinds = {columns[each]["data_type"] for each in (name, *plan.variants.get(name, ()))}
         if unfit := sorted(kinds & _NOT_TEXT.keys()):
             raise QdrantTerminalError(
-                f"Table `{plan.table_name}` is to embed `{name}`, which holds "
+                f"Table `{plan.table_name}` is to {asked} `{name}`, which holds "
                 f"{_NOT_TEXT[unfit[0]]} and not text. Turn it into text first, say with "
-                "`resource.add_map(...)`, or take it out of `embed`."
+                f"`resource.add_map(...)`, or take it out of "
+                f"`{'embed' if name in embed else 'keywords'}`."
             )
 
 
@@ -298,7 +303,14 @@ def refuse_unfit_collection(
         )
     # A collection that this package or dlt's destination made is embedded again, another is not.
     found = vector_params(info)
-    if not plan.embed or owner or any(name.startswith(VECTOR_NAME_PREFIX) for name in found):
+    if owner or any(name.startswith(VECTOR_NAME_PREFIX) for name in found):
+        return
+    needed = []
+    if plan.embed:
+        needed.append(f"`{embedding.vector_name}` of size {vector_size(embedding)}")
+    if plan.keywords:
+        needed.append(f"the sparse vector `{KEYWORD_VECTOR}`")
+    if not needed:
         return
     holds = (
         " and ".join(f"`{name}` of size {vector.size}" for name, vector in found.items())
@@ -306,7 +318,7 @@ def refuse_unfit_collection(
     )
     raise QdrantTerminalError(
         f"Collection `{plan.collection}` was not made by this package and has {holds}, but table "
-        f"`{plan.table_name}` needs `{embedding.vector_name}` of size {vector_size(embedding)}. "
+        f"`{plan.table_name}` needs {' and '.join(needed)}. "
         "Load into another dataset, or delete the collection."
     )
 

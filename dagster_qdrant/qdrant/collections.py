@@ -85,8 +85,9 @@ class Collections:
         self,
         collection: str,
         *,
-        about: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
+        keyword_vectors: Sequence[str] = (),
         indexes: Mapping[str, IndexType],
         former: models.CollectionInfo | None = None,
     ) -> None:
@@ -97,8 +98,9 @@ class Collections:
 
         Args:
             collection: The collection.
-            about: What its metadata says of it.
+            metadata: What this package writes about it.
             vectors: The sizes of its vectors, by name.
+            keyword_vectors: The names of those of keywords, whose rarity Qdrant reckons.
             indexes: Payload fields that are filtered or sorted by.
             former: The collection whose place it is going to take. What was set on that, by
                 whomever, is set on this one too.
@@ -109,11 +111,11 @@ class Collections:
         info = self.describe(collection)
         if info is None:
             with suppress(QdrantConflictError):  # another run was faster, with the same request
-                self._create(collection, about, vectors, former)
-        elif not _said(info):
-            self.set_about(collection, about)
-        elif _is_other_news(info, about):
-            self.set_about(collection, {**_said(info), **about})
+                self._create(collection, metadata, vectors, keyword_vectors, former)
+        elif not about(info):
+            self.set_about(collection, metadata)
+        elif _is_other_news(info, metadata):
+            self.set_about(collection, {**about(info), **metadata})
         if not self.connection.is_local:  # local mode scans, and warns of indexes
             schemas: dict[str, Any] = {
                 name: models.PayloadSchemaType(kind) for name, kind in indexes.items()
@@ -132,8 +134,9 @@ class Collections:
     def _create(
         self,
         collection: str,
-        about: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
+        keyword_vectors: Sequence[str],
         former: models.CollectionInfo | None,
     ) -> None:
         from qdrant_client import models
@@ -148,12 +151,14 @@ class Collections:
             )
             for name, size in vectors.items()
         }
-        metadata = dict(former.config.metadata or {}) if former else {}
+        of_keywords = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        others = dict(former.config.metadata or {}) if former else {}
         self.connection.request(
             client.create_collection,
             collection,
             vectors_config=params,
-            metadata={**metadata, METADATA_KEY: dict(about)},
+            sparse_vectors_config=dict.fromkeys(keyword_vectors, of_keywords) or None,
+            metadata={**others, METADATA_KEY: dict(metadata)},
             **(settings_of(former) if former else {}),
         )
         if former and (later := later_settings_of(former)):
@@ -465,17 +470,13 @@ def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     return dict(vectors) if isinstance(vectors, dict) else {"": vectors}
 
 
-def _is_other_news(info: models.CollectionInfo, about: Mapping[str, Any]) -> bool:
+def _is_other_news(info: models.CollectionInfo, metadata: Mapping[str, Any]) -> bool:
     """Whether something else is said of a table's collection that needs no other points."""
-    said = _said(info)
-    is_own = bool(said) and all(said.get(name) == about[name] for name in ("dataset", "table"))
-    return is_own and said != {**said, **about}
+    said = about(info)
+    is_own = bool(said) and all(said.get(name) == metadata[name] for name in ("dataset", "table"))
+    return is_own and said != {**said, **metadata}
 
 
 def about(info: models.CollectionInfo) -> dict[str, Any]:
     """What this package wrote about a collection when it made it; empty if it did not."""
-    return _said(info)
-
-
-def _said(info: models.CollectionInfo) -> dict[str, Any]:
     return dict((info.config.metadata or {}).get(METADATA_KEY) or {})

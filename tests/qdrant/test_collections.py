@@ -20,7 +20,7 @@ def collections(qdrant_target: Target, dataset: str):
     with connect(options) as connection:
         collections = Collections(connection, dataset, "_")
         indexes: Any = {"load": "keyword", "number": "keyword"}
-        collections.ensure(f"{dataset}_films", about={}, vectors={}, indexes=indexes)
+        collections.ensure(f"{dataset}_films", metadata={}, vectors={}, indexes=indexes)
         yield collections
 
 

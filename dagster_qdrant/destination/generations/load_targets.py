@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import commit_load_package_state, destination_state
@@ -14,11 +14,13 @@ from dagster_qdrant.destination.configuration import QdrantDestinationConfigurat
 from dagster_qdrant.destination.generations.generations import Generations
 from dagster_qdrant.destination.generations.rebuild import (
     embed_again,
-    has_vectors_of,
+    has_vectors_for,
     is_outdated,
     refuse_change,
 )
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
+from dagster_qdrant.destination.tables.hints import TableHint
+from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING, ensure_collection
 from dagster_qdrant.qdrant.collections import Collections, about
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
 
 # Under this key the state of a load package says which collections the load builds.
 _TARGETS = "qdrant_targets"
-# Here which columns are embedded of those whose hints alone do not tell it.
-_COLUMNS = "qdrant_embedded_columns"
+# Here what was said of a table, where its hints alone do not tell it.
+_SAID = "qdrant_said"
 # Here the collections whose last load had no text, where there were texts before.
 _WITHOUT_TEXTS = "qdrant_without_texts"
 # And here how many rows of each load those had that are embedded again.
 _REBUILT = "qdrant_rebuilt"
+
+# How many texts are measured, where nobody said how long they are.
+_SAMPLE = 1_000
 
 
 def load_targets() -> dict[str, str]:
@@ -42,14 +47,16 @@ def load_targets() -> dict[str, str]:
     return targets
 
 
-def settled_columns() -> dict[str, list[str]] | None:
-    """The columns to embed by collection, where `LoadTargets.choose` had to settle them.
+def settled_hints() -> dict[str, TableHint] | None:
+    """What was said of a table by collection, where `LoadTargets.choose` had to settle it.
 
     Returns:
         None if nothing is loaded at the moment.
     """
     state = _state_of_load()
-    return None if state is None else state.get(_COLUMNS, {})
+    if state is None:
+        return None
+    return {name: TableHint.read(said) for name, said in state.get(_SAID, {}).items()}
 
 
 def without_texts() -> list[str]:
@@ -72,6 +79,7 @@ class LoadTargets:
         collections: The dataset's collections.
         config: The destination's options.
         brings_rows: Whether the load has rows of a table, or of the one that it is nested in.
+        some_rows: Some of the rows that the load brings of a table.
     """
 
     def __init__(
@@ -79,10 +87,12 @@ class LoadTargets:
         collections: Collections,
         config: QdrantDestinationConfiguration,
         brings_rows: Callable[[str], bool] = lambda _: True,
+        some_rows: Callable[[str], list[dict[str, Any]]] = lambda _: [],
     ) -> None:
         self._collections = collections
         self._config = config
         self._brings_rows = brings_rows
+        self._some_rows = some_rows
         self._generations = Generations(collections)
 
     def is_made_anew(self, plan: TablePlan) -> bool:
@@ -97,17 +107,33 @@ class LoadTargets:
         return self._is_rebuilt(self._settled(plan, info), info)
 
     def _settled(self, plan: TablePlan, info: models.CollectionInfo | None) -> TablePlan:
-        """The plan with the columns to embed, where the hints alone do not tell them.
+        """The plan with what was said of the table, where the hints alone do not tell it.
 
         dlt takes no hints of a table that gets no row, so nothing was said of it: it stays as it
-        is. And dlt's adapter knows no order, so the one there is will do.
+        is. dlt's adapter knows no order, so the one there is will do. And the mean length of texts
+        stays as it was measured.
         """
-        there = tuple(about(info).get("embed", ())) if info else ()
-        if there and plan.embed:
-            stays = plan.in_any_order and set(plan.embed) == set(there)
-        else:
-            stays = bool(there) and not self._brings_rows(plan.table_name)
-        return replace(plan, embed=there) if stays else plan
+        there = TableHint.read(about(info)) if info else TableHint()
+        if there.embed and plan.embed:
+            if plan.in_any_order and set(plan.embed) == set(there.embed):
+                plan = replace(plan, embed=there.embed)
+        elif (there.embed or there.keywords) and not self._brings_rows(plan.table_name):
+            plan = replace(plan, embed=there.embed, keywords=there.keywords)
+        if plan.keywords and plan.keywords.avg_len is None and plan.keywords.fits(there.keywords):
+            plan = replace(plan, keywords=there.keywords)
+        return plan
+
+    def _measured(self, plan: TablePlan, info: models.CollectionInfo | None) -> TablePlan:
+        """The plan with the mean length of the texts whose keywords count."""
+        if plan.keywords is None or plan.keywords.avg_len is not None:
+            return plan
+        rows: Iterable[Mapping[str, Any]] = self._some_rows(plan.table_name)
+        if info and info.points_count:  # what the load brings need not be like what is there
+            points = next(self._collections.pages(plan.collection, payload=True, page=_SAMPLE), [])
+            rows = [point.payload or {} for point in points]
+        texts = (embedding_text(row, plan.keywords.columns, plan.variants) for row in rows)
+        mean = plan.keywords.model.mean_length([text for text in texts if text])
+        return replace(plan, keywords=replace(plan.keywords, avg_len=mean and round(mean, 1)))
 
     def _is_rebuilt(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
         if plan.write_disposition == "replace" and self._config.swaps:
@@ -126,7 +152,7 @@ class LoadTargets:
             return False
         if self._collections.count(name):
             return False
-        if not (plan.embed and has_vectors_of(info, self._config.embedding)):
+        if not has_vectors_for(plan, info, self._config.embedding):
             self._collections.drop(name)
             ensure_collection(self._collections, plan, self._config.embedding, former=info)
         return True
@@ -141,7 +167,7 @@ class LoadTargets:
             The plans of those that do, with the collection as their target.
         """
         rebuilt: list[TablePlan] = []
-        columns: dict[str, list[str]] = {}
+        said: dict[str, dict[str, Any]] = {}
         textless: list[str] = []
         for plan in plans:
             info = self._collections.describe(plan.collection)
@@ -149,9 +175,9 @@ class LoadTargets:
                 info = self._collections.describe(plan.collection)
             if info is not None and TEXTS_MISSING in about(info):
                 textless.append(plan.collection)
-            settled = self._settled(plan, info)
-            if settled.embed != plan.embed:
-                columns[plan.collection] = list(settled.embed)
+            settled = self._measured(self._settled(plan, info), info)
+            if settled.said != plan.said:
+                said[plan.collection] = settled.said.to_hint()
             if self._is_rebuilt(settled, info) and not self._is_made_in_its_place(settled, info):
                 rebuilt.append(replace(settled, target=self._generations.next(plan.collection)))
         for plan in rebuilt:  # what an attempt left that was made for yet another model goes
@@ -160,7 +186,7 @@ class LoadTargets:
                 self._collections.drop(plan.target)
         targets = {plan.collection: plan.target for plan in rebuilt}
         state = destination_state()
-        settled_now = {_TARGETS: targets, _COLUMNS: columns, _WITHOUT_TEXTS: textless}
+        settled_now = {_TARGETS: targets, _SAID: said, _WITHOUT_TEXTS: textless}
         if any(value != (state.get(key) or type(value)()) for key, value in settled_now.items()):
             state |= {**settled_now, _REBUILT: {}}
             commit_load_package_state()

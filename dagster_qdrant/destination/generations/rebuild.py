@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dlt.common.json import json
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.load_counts import load_reports
@@ -18,6 +19,7 @@ from dagster_qdrant.destination.writing.progress import Progress
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params
 
@@ -30,19 +32,28 @@ _PAGE = 1024
 _SAMPLE = 32
 
 
-def has_vectors_of(info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
-    """Whether a collection can hold a model's vectors."""
+def has_vectors_for(
+    plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions
+) -> bool:
+    """Whether a collection can hold the vectors that a table asks for, and no others of ours."""
+    has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
+    if has_keywords is not bool(plan.keywords):
+        return False
+    if not plan.embed:
+        return not about(info).get("embed")
     params = vector_params(info).get(embedding.vector_name)
     return params is not None and params.size == vector_size(embedding)
 
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     """Whether a collection holds vectors of another model, or of other columns, than it shall."""
-    made = about(info)
-    if not plan.embed:
-        return bool(made.get("embed"))
-    if not has_vectors_of(info, embedding):
+    if not has_vectors_for(plan, info, embedding):
         return True
+    made = about(info)
+    if plan.keywords and not plan.keywords.fits(Keywords.of(made.get("keywords"))):
+        return True
+    if not plan.embed:
+        return False
     # Collections of dlt's own destination, and those from before there were prefixes, have none.
     if made.get("passage_prefix", "") != embedding.prefixes.passage:
         return True
@@ -139,6 +150,14 @@ def _announce(
     """Say what is going to be done and, from a sample, how long it takes."""
     before = collections.describe(plan.collection)
     made = about(before) if before else {}
+    if list(plan.embed) == (made.get("embed") or []) and made.get("model") in (None, config.model):
+        logger.warning(
+            "Collection `%s` gets other keywords. Its %d points are copied with the vectors that "
+            "they have. The former ones can be searched until then.",
+            plan.collection,
+            total,
+        )
+        return
     if not plan.embed:
         logger.warning(
             "Collection `%s` was embedded with %s of %s, and nobody asks for that any more. Its %d "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
@@ -28,6 +29,7 @@ from dagster_qdrant.destination.loads.load_package import (
     failed_tables,
     has_rows,
     loaded_tables,
+    some_rows,
 )
 from dagster_qdrant.destination.loads.loaded_rows import LoadedRows, forget
 from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
@@ -70,7 +72,9 @@ class Load:
         self._plan_of = plan_of
         self._pipeline_name = config.pipeline_name or schema.name
         self._dlt_tables = DltTables(collections, schema)
-        self._targets = LoadTargets(collections, config, self._brings_rows)
+        self._targets = LoadTargets(
+            collections, config, self._brings_rows, partial(some_rows, load_id)
+        )
 
     @property
     def lease(self) -> LoadLease:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dlt.common.configuration.container import Container
+from dlt.common.json import json
 from dlt.common.storages import FileStorage
 from dlt.common.storages.load_package import (
     LoadPackageStateInjectableContext,
@@ -14,6 +15,8 @@ from dlt.common.storages.load_package import (
     ParsedLoadJobFileName,
     load_package_state,
 )
+
+_SOME_ROWS = 1_000
 
 
 def loaded_tables(load_id: str) -> set[str]:
@@ -24,6 +27,19 @@ def loaded_tables(load_id: str) -> set[str]:
 def has_rows(load_id: str, table_name: str) -> bool:
     """Whether a load brings any row of a table. A table that is emptied has a file without rows."""
     return next(lines_of(load_id, table_name), None) is not None
+
+
+def some_rows(load_id: str, table_name: str) -> list[dict[str, Any]]:
+    """Some of the rows that a load brings of a table, from all places of its files alike."""
+    rows: list[dict[str, Any]] = []
+    step = 1
+    for number, line in enumerate(lines_of(load_id, table_name)):
+        if number % step:
+            continue
+        rows.append(json.loads(line))
+        if len(rows) == 2 * _SOME_ROWS:  # keep every other one, and take half as many from here on
+            rows, step = rows[::2], 2 * step
+    return rows
 
 
 def lines_of(load_id: str, table_name: str) -> Iterator[str]:

@@ -7,11 +7,12 @@ said last counts. dlt's own adapter marks columns instead; it may be used as wel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema.utils import get_columns_names_with_prop, is_complete_column
 
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.errors import QdrantTerminalError
 
 if TYPE_CHECKING:
@@ -36,15 +37,31 @@ class TableHint:
         embed: The columns whose text is embedded, in the order of the text.
         nested: The same of the lists in its rows, which are tables of their own, by the list. A
             list in a list is named after both, with `__` between.
+        keywords: Whose keywords are searched for, and how; None: none.
     """
 
     embed: tuple[str, ...] = ()
     nested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keywords: Keywords | None = None
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
-        nested = {name: list(columns) for name, columns in self.nested.items()}
-        return {"embed": list(self.embed), **({"nested": nested} if nested else {})}
+        said = {
+            "embed": list(self.embed),
+            "nested": {name: list(columns) for name, columns in self.nested.items()},
+            "keywords": self.keywords and self.keywords.to_json(),
+        }
+        return {name: value for name, value in said.items() if value}
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> TableHint:
+        """Read plain data: a hint's value, or what a collection's metadata says of it."""
+        nested: Mapping[str, Any] = said.get("nested") or {}
+        return cls(
+            embed=tuple(said.get("embed") or ()),
+            nested={name: tuple(columns) for name, columns in nested.items()},
+            keywords=Keywords.of(said.get("keywords")),
+        )
 
     @classmethod
     def of(cls, table: TTableSchema, naming: NamingConvention) -> TableHint | None:
@@ -66,11 +83,25 @@ class TableHint:
                 f"{', '.join(f'`{name}`' for name in unknown)}, which this version does not know. "
                 "Write it with `qdrant_adapter`."
             )
-        nested: Mapping[str, Any] = hint.get("nested", {})
-        return cls(
-            embed=_normalized(hint.get("embed", ()), naming),
-            nested={name: _normalized(columns, naming) for name, columns in nested.items()},
-        )
+        said = cls.read(hint)
+        embed = _normalized(said.embed, naming)
+        nested = {name: _normalized(columns, naming) for name, columns in said.nested.items()}
+        keywords = said.keywords and said.keywords.with_columns(embed, naming.normalize_path)
+        return cls(embed, nested, keywords)
+
+    @property
+    def own(self) -> TableHint:
+        """What is said of the table itself, without the lists in its rows."""
+        has_keywords = self.keywords is not None and bool(self.keywords.columns)
+        return TableHint(self.embed, keywords=self.keywords if has_keywords else None)
+
+    def of_list(self, name: str) -> TableHint:
+        """What is said of a list in its rows."""
+        columns, keywords = self.nested[name], self.keywords
+        if keywords is not None:  # those that name columns name the table's own
+            by_default = tuple(keywords.columns) == self.embed
+            keywords = replace(keywords, columns=columns, avg_len=None) if by_default else None
+        return TableHint(columns, keywords=keywords)
 
     def nested_tables(self, table_name: str, naming: NamingConvention) -> dict[str, str]:
         """The lists by the names of their tables, as dlt makes them.
@@ -93,12 +124,12 @@ def hint_of(table: TTableSchema, schema: Schema) -> TableHint | None:
         QdrantTerminalError: For a hint that this version does not know.
     """
     if (own := TableHint.of(table, schema.naming)) is not None:
-        return own
+        return own.own
     for name, other in schema.tables.items():
         if TABLE_HINT in other and (hint := TableHint.of(other, schema.naming)):
             lists = hint.nested_tables(name, schema.naming)
             if (found := lists.get(str(table["name"]))) is not None:
-                return TableHint(embed=hint.nested[found])
+                return hint.of_list(found)
     return None
 
 
@@ -111,11 +142,19 @@ def marked_columns(table: TTableSchema) -> tuple[str, ...]:
     return tuple(sorted(get_columns_names_with_prop(table, EMBED_HINT, include_incomplete=True)))
 
 
+def keywords_of(resource: DltResource) -> Keywords | None:
+    """The keywords by which a resource asks to be found."""
+    hints: Mapping[str, Any] = resource._hints or {}
+    return TableHint.read(
+        (hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {}
+    ).keywords
+
+
 def embedded_columns(resource: DltResource) -> list[str]:
     """The columns that a resource asks to embed, as they were named to the adapter."""
     hints: Mapping[str, Any] = resource._hints or {}  # dlt shows no hints of tables elsewhere
     if hint := (hints.get("additional_table_hints") or {}).get(TABLE_HINT):
-        return list(hint["embed"])
+        return list(TableHint.read(hint).embed)
     columns: Any = resource.columns
     if not isinstance(columns, dict):
         return []

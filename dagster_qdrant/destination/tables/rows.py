@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_qdrant.destination.tables.point_ids import canonical_json
-from dagster_qdrant.destination.tables.table_plan import OWN_FIELDS, TablePlan
+from dagster_qdrant.destination.tables.table_plan import (
+    EMBEDDING_HASH,
+    KEYWORDS_HASH,
+    OWN_FIELDS,
+    ROW_HASH,
+    TablePlan,
+)
 
 
 @dataclass
@@ -22,6 +28,8 @@ class Row:
     row_hash: str
     embedding_hash: str | None
     size: int  # of its JSON, in bytes
+    keywords: str | None = None  # the text whose keywords count
+    keywords_hash: str | None = None  # of that text, where it is not the one that is embedded
     vector: Any = None
 
     @classmethod
@@ -47,7 +55,13 @@ class Row:
         """
         content = content_of(payload, plan)
         identity = content if identity is None else identity
-        text = embedding_text(payload, plan.embed, plan.variants)
+        text = keywords = embedding_text(payload, plan.embed, plan.variants)
+        keywords_hash = None
+        if plan.keywords is None:
+            keywords = None
+        elif plan.keywords.columns != plan.embed:
+            keywords = embedding_text(payload, plan.keywords.columns, plan.variants)
+            keywords_hash = keywords and digest(canonical_json([plan.keywords.columns, keywords]))
         return cls(
             payload=payload,
             identity=identity,
@@ -57,8 +71,26 @@ class Row:
             embedding_hash=(
                 None if text is None else digest(canonical_json([embedding, plan.embed, text]))
             ),
+            keywords=keywords,
+            keywords_hash=keywords_hash,
             size=size,
         )
+
+    @property
+    def _text_hashes(self) -> dict[str, str | None]:
+        return {EMBEDDING_HASH: self.embedding_hash, KEYWORDS_HASH: self.keywords_hash}
+
+    def set_hashes(self) -> None:
+        """Write the fingerprints into the payload, and none of what it was before."""
+        self.payload[ROW_HASH] = self.row_hash
+        for name, value in self._text_hashes.items():
+            self.payload.pop(name, None)
+            if value:
+                self.payload[name] = value
+
+    def has_vectors_of(self, known: Mapping[str, Any]) -> bool:
+        """Whether a point's vectors are this row's, by the fingerprints in its payload."""
+        return all(known.get(name) == value for name, value in self._text_hashes.items())
 
 
 def content_of(payload: Mapping[str, Any], plan: TablePlan) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from dlt.common.schema.utils import (
     is_nested_table,
 )
 
-from dagster_qdrant.destination.tables.hints import hint_of, marked_columns
+from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
 from dagster_qdrant.qdrant.collections import IndexType
 
@@ -35,7 +36,9 @@ DELETED = "_dlt_deleted"
 SUPERSEDED = "_dlt_superseded"
 # The partition that a row of a replaced table belongs to.
 PARTITION = "_dlt_partition"
-OWN_FIELDS = frozenset({EMBEDDING_HASH, ROW_HASH, DELETED, SUPERSEDED, PARTITION})
+# The text whose keywords the point's vector has, where it is not the one that is embedded.
+KEYWORDS_HASH = "_dlt_keywords_hash"
+OWN_FIELDS = frozenset({EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, DELETED, SUPERSEDED, PARTITION})
 
 # In dlt's id of a row whose key came before in the load, what stands before the number of rows
 # that came before it. No other id of dlt's has this character.
@@ -59,6 +62,7 @@ class TablePlan:
         key_types: dlt's data types of these columns.
         embed: The columns whose text is embedded, in the order of the text.
         in_any_order: Whether nobody said in which order.
+        keywords: Whose keywords are searched for, and how; None: none.
         variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
@@ -84,6 +88,7 @@ class TablePlan:
     key_types: tuple[str | None, ...]
     embed: tuple[str, ...]
     in_any_order: bool
+    keywords: Keywords | None
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
@@ -101,6 +106,11 @@ class TablePlan:
     def former(self) -> str | None:
         """The collection whose place the target takes when the load is complete, if any."""
         return self.collection if self.collection != self.target else None
+
+    @property
+    def said(self) -> TableHint:
+        """What was said of the table, with columns as the schema writes them."""
+        return TableHint(self.embed, keywords=self.keywords)
 
     @property
     def indexes(self) -> dict[str, IndexType]:
@@ -206,7 +216,7 @@ class TablePlan:
         target: str | None = None,
         partition: str | None = None,
         *,
-        embed: Iterable[str] | None = None,
+        said: TableHint | None = None,
     ) -> TablePlan:
         """Read the plan off a table that dlt prepared for loading.
 
@@ -216,7 +226,7 @@ class TablePlan:
             collection: See `TablePlan`.
             target: See `TablePlan`.
             partition: See `TablePlan`.
-            embed: The columns that are embedded. Default: those that the hints name.
+            said: What is embedded and so on. Default: what the hints say.
         """
         columns: Mapping[str, Any] = table["columns"]
         disposition = _write_disposition(table, schema)
@@ -234,8 +244,7 @@ class TablePlan:
             key = primary_key
         is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
         hint = hint_of(table, schema)
-        if embed is None:
-            embed = hint.embed if hint else marked_columns(table)
+        said = said or hint or TableHint(embed=marked_columns(table))
         # In an order that does not depend on which column came first in the rows.
         key = sorted(key)
         links = {
@@ -252,8 +261,9 @@ class TablePlan:
             nested=nested,
             key=tuple(key),
             key_types=tuple(columns.get(name, {}).get("data_type") for name in key),
-            embed=tuple(embed),
+            embed=said.embed,
             in_any_order=hint is None,
+            keywords=said.keywords,
             variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")

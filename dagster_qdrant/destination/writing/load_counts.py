@@ -44,6 +44,7 @@ class LoadCounts:
         rows: Rows read.
         embedded: Rows whose vector was made by this load.
         texts: Texts that went through the model; rows with the same text share one.
+        keywords: Rows whose keywords were made into a vector by this load.
         tokens: Tokens of these texts, without those beyond the model's window.
         texts_cut: Texts among them that were cut, since they have more tokens than the window.
         tokens_cut: Tokens that were cut off.
@@ -66,6 +67,7 @@ class LoadCounts:
     rows: int = 0
     embedded: int = 0
     texts: int = 0
+    keywords: int = 0
     tokens: int = 0
     texts_cut: int = 0
     tokens_cut: int = 0

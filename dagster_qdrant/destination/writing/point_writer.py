@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.rows import Row
 from dagster_qdrant.destination.tables.table_plan import SUPERSEDED, TablePlan
@@ -105,7 +105,7 @@ class PointWriter:
         batch: list[Row] = []
         size = 0
         for row in rows:
-            row_size = row.size + sum(_JSON_FLOAT * len(v) for v in (row.vector or {}).values())
+            row_size = row.size + sum(map(_size, (row.vector or {}).values()))
             if batch and (len(batch) >= self._batch_size or size + row_size > _REQUEST_BYTES):
                 yield batch
                 batch, size = [], 0
@@ -154,7 +154,10 @@ class PointWriter:
             models.PointStruct.model_construct(
                 id=row.point_id,
                 payload=row.payload,
-                vector={name: vector.tolist() for name, vector in (row.vector or {}).items()},
+                vector={
+                    name: vector.tolist() if hasattr(vector, "tolist") else vector
+                    for name, vector in (row.vector or {}).items()
+                },
             )
             for row in rows
         ]
@@ -229,3 +232,9 @@ class PointWriter:
         these = models.Filter(must=[models.HasIdCondition(has_id=list(point_ids))])
         counted = self._connection.request(client.count, collection, count_filter=these, exact=True)
         return counted.count
+
+
+def _size(vector: Any) -> int:
+    """The most bytes of a vector's JSON, dense or sparse."""
+    indices = getattr(vector, "indices", None)
+    return _JSON_FLOAT * (len(vector) if indices is None else 2 * len(indices))

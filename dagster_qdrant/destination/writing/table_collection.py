@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.qdrant.collections import Collections, about
 
 # In a collection's metadata: what was seen in a load without any text, until one has a text.
@@ -39,7 +40,6 @@ def ensure_collection(
     if plan.embed:
         made |= {
             "model": embedding.model,
-            "embed": list(plan.embed),
             "query_prefix": embedding.prefixes.query,
             "passage_prefix": embedding.prefixes.passage,
         }
@@ -50,8 +50,9 @@ def ensure_collection(
             made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
     collections.ensure(
         plan.target,
-        about=made,
+        metadata=made | plan.said.to_hint(),
         vectors=vectors,
+        keyword_vectors=[KEYWORD_VECTOR] if plan.keywords else [],
         indexes=plan.indexes,
         former=former,
     )

@@ -16,6 +16,7 @@ from dagster_qdrant.destination.tables.rows import Row, is_deleted, what_is_ther
 from dagster_qdrant.destination.tables.table_plan import (
     DELETED,
     EMBEDDING_HASH,
+    KEYWORDS_HASH,
     ROW_HASH,
     SUPERSEDED,
     TablePlan,
@@ -24,6 +25,7 @@ from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.loaded_ids import FileIds
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
 from dagster_qdrant.stopping import refuse_if_stopping
@@ -57,6 +59,7 @@ class _Embedding:
         new: The hashes of the texts in the model.
         texts: These texts.
         started: When they were given to it.
+        keywords: The vectors of the rows' keywords, by point id.
     """
 
     window: Window
@@ -65,6 +68,7 @@ class _Embedding:
     new: list[str] = field(default_factory=list)
     texts: TextsInWork | None = None
     started: float = 0.0
+    keywords: dict[str, Any] = field(default_factory=dict)
 
 
 class TableLoader:
@@ -104,7 +108,7 @@ class TableLoader:
             held = vector_params(former).get(config.embedding.vector_name) if former else None
             if held and held.size == vector_size(config.embedding):
                 self._sources.append(plan.former)
-        self._looked_up = [EMBEDDING_HASH, ROW_HASH, *sorted(plan.links)]
+        self._looked_up = [EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, *sorted(plan.links)]
         if plan.dedup_sort:
             self._looked_up.append(plan.dedup_sort[0])
         if plan.merges_nested:
@@ -201,14 +205,10 @@ class TableLoader:
                 window.new_points -= not is_new
                 self._delete(row, window)
                 continue
-            same_vector = row.embedding_hash == known.get(EMBEDDING_HASH)
             if plan.embed:
                 self._count_text(row, known)
-            row.payload[ROW_HASH] = row.row_hash
-            row.payload.pop(EMBEDDING_HASH, None)  # in a row of a collection that is made anew
-            if row.embedding_hash:
-                row.payload[EMBEDDING_HASH] = row.embedding_hash
-            if row.point_id not in existing or not same_vector:
+            row.set_hashes()
+            if row.point_id not in existing or not row.has_vectors_of(known):
                 window.upsert.append(row)
             elif row.row_hash == known.get(ROW_HASH) and self._same_links(row, known):
                 window.unchanged.append(row)
@@ -290,7 +290,17 @@ class TableLoader:
     def _start_to_embed(
         self, window: Window, rows_read: int, before: _Embedding | None
     ) -> _Embedding:
-        """Begin to embed those texts of a window that no point has."""
+        """Begin to embed those texts of a window that no point has; keywords are done meanwhile."""
+        embedding = self._start_texts(window, rows_read, before)
+        if self._plan.keywords:
+            rows = {row.point_id: row.keywords for row in window.upsert if row.keywords}
+            vectors = self._plan.keywords.model.embed(rows.values())
+            embedding.keywords = {
+                id_: vector for id_, vector in zip(rows, vectors, strict=True) if vector.indices
+            }
+        return embedding
+
+    def _start_texts(self, window: Window, rows_read: int, before: _Embedding | None) -> _Embedding:
         embedding = _Embedding(window, rows_read)
         texts = {str(row.embedding_hash): row.text for row in window.upsert if row.text is not None}
         if not texts:
@@ -333,8 +343,12 @@ class TableLoader:
             self._count_cut(embedding, embedding.texts.cut)
         vectors |= self._made
         for row in embedding.window.upsert:
+            row.vector = {}
             if row.text is not None:
-                row.vector = {self._config.embedding.vector_name: vectors[str(row.embedding_hash)]}
+                row.vector[self._config.embedding.vector_name] = vectors[str(row.embedding_hash)]
+            if row.point_id in embedding.keywords:
+                row.vector[KEYWORD_VECTOR] = embedding.keywords[row.point_id]
+        self.counts.keywords += len(embedding.keywords)
 
     def _count_cut(self, embedding: _Embedding, cut: Mapping[int, int]) -> None:
         """Count the texts that the model did not take as a whole."""

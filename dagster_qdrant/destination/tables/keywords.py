@@ -1,0 +1,99 @@
+"""What a user says of the keywords of a table's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from dagster_qdrant.embedding.sparse import DEFAULT_LANGUAGE, KeywordModel
+from dagster_qdrant.errors import EmbeddingError
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """The keywords by which rows are found, beside the meaning of their texts.
+
+    Args:
+        language: Whose stopwords are left out and whose endings are cut off; one of
+            `dagster_qdrant.embedding.sparse.LANGUAGES`.
+        columns: The columns whose keywords count. Default: those that are embedded.
+        avg_len: The mean number of words in a text, stopwords not counted. Default: measured when
+            the collection is loaded first, and kept in its metadata.
+
+    Raises:
+        ValueError: For a language without rules, or a length that cannot be.
+
+    Example:
+        >>> Keywords("german", columns=["title"])
+        Keywords(language='german', columns=('title',), avg_len=None)
+    """
+
+    language: str = DEFAULT_LANGUAGE
+    columns: Sequence[str] = ()
+    avg_len: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
+        object.__setattr__(self, "columns", columns)
+        try:
+            _ = self.model
+        except EmbeddingError as error:
+            raise ValueError(str(error)) from error
+
+    @classmethod
+    def of(cls, said: Any) -> Keywords | None:
+        """Read what a user said: a language, `Keywords` or its fields; False or None: no keywords.
+
+        Raises:
+            TypeError: If it is something else.
+            ValueError: If there is no such field.
+        """
+        if said is None or said is False:
+            return None
+        if isinstance(said, Keywords):
+            return said
+        if said is True:
+            return cls()
+        if isinstance(said, str):
+            return cls(language=said)
+        if not isinstance(said, Mapping):
+            raise TypeError(
+                f"`keywords` is {said!r}; it must be True, a language, or `Keywords(...)`."
+            )
+        if unknown := sorted(said.keys() - {field.name for field in fields(cls)}):
+            raise ValueError(
+                f"`keywords` has {', '.join(f'`{name}`' for name in unknown)}; it may have "
+                f"{', '.join(f'`{field.name}`' for field in fields(cls))}."
+            )
+        return cls(**said)
+
+    @property
+    def model(self) -> KeywordModel:
+        """What makes vectors of the keywords."""
+        return KeywordModel(self.language, self.avg_len)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for hints and for a collection's metadata."""
+        return {**asdict(self), "columns": list(self.columns)}
+
+    def with_columns(self, default: Sequence[str], normalize: Callable[[str], str]) -> Keywords:
+        """The same with the names of columns as a schema writes them.
+
+        Args:
+            default: The columns whose keywords count if none were named.
+            normalize: How the schema writes a name.
+        """
+        named = dict.fromkeys(map(normalize, self.columns))
+        return replace(self, columns=tuple(named) or tuple(default))
+
+    def fits(self, there: Keywords | None) -> bool:
+        """Whether vectors that were made in another way are what these would be.
+
+        Args:
+            there: What they were made of; a mean length that is not known yet fits any.
+        """
+        if there is None or (self.language, self.columns) != (there.language, there.columns):
+            return False
+        return None in (self.avg_len, there.avg_len) or self.avg_len == there.avg_len
