@@ -21,8 +21,9 @@ from dagster_qdrant.destination.loads.load_leases import LoadLease, give_up
 from dagster_qdrant.destination.lookup import collection_names, usual_collection
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, about, matches
+from dagster_qdrant.qdrant.collections import Collections, about
 from dagster_qdrant.qdrant.connection import Connection, connect
+from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.stopping import last_words
 
 

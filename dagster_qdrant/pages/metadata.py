@@ -17,7 +17,8 @@ from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.pages.markdown import table
 from dagster_qdrant.pages.preview import Preview
-from dagster_qdrant.qdrant.collections import about, matches, vector_params
+from dagster_qdrant.qdrant.collections import about, vector_params
+from dagster_qdrant.qdrant.points import matches
 
 if TYPE_CHECKING:
     from qdrant_client import models

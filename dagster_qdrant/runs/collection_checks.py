@@ -11,7 +11,7 @@ from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import get_first_column_name_with_prop
 
 from dagster_qdrant.errors import QdrantNotFoundError
-from dagster_qdrant.qdrant.collections import matches
+from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 
 # The most nested rows of a table that are read.

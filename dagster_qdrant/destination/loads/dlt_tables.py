@@ -20,7 +20,8 @@ from dagster_qdrant.destination.loads.state_merge import merge_states
 from dagster_qdrant.destination.tables.hints import without_hints
 from dagster_qdrant.destination.tables.point_ids import content_point_id
 from dagster_qdrant.errors import QdrantNotFoundError
-from dagster_qdrant.qdrant.collections import Collections, matches
+from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.points import matches
 
 # Under this name of a pipeline stand the loads that only dropped a partition.
 PARTITION_DROP = "drop_partition"

@@ -17,7 +17,8 @@ from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.writing.loaded_ids import IdSet
-from dagster_qdrant.qdrant.collections import Collections, matches
+from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.points import matches
 
 if TYPE_CHECKING:
     from qdrant_client import models

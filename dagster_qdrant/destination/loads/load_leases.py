@@ -22,8 +22,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
 from dagster_qdrant.errors import QdrantError, QdrantTransientError
-from dagster_qdrant.qdrant.collections import Collections, matches
+from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection
+from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.stopping import is_stopping, last_words, pause
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,7 @@ nested rows get an id that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dlt
@@ -15,7 +14,6 @@ from dlt.common.exceptions import ResourceNameNotAvailable
 from dlt.common.json import json
 from dlt.common.normalizers.json.helpers import get_row_hash
 from dlt.common.schema.typing import C_DLT_ID
-from dlt.common.schema.utils import get_columns_names_with_prop, get_nested_tables
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
@@ -25,21 +23,13 @@ from dlt.extract.items import TableNameMeta
 from dlt.extract.items_transform import BaseItemTransform, ItemTransform, MapItem
 from dlt.extract.utils import get_data_item_format
 
-from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
 from dagster_qdrant.destination.tables.repeated_keys import RepeatedKeys, row_id
+from dagster_qdrant.destination.tables.row_key import RowKey
 from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
 from dagster_qdrant.errors import QdrantTerminalError
 
 if TYPE_CHECKING:
-    from dlt.common.normalizers.naming import NamingConvention
     from dlt.extract.pipe import Pipe
-
-
-# What has no text that could be embedded.
-_NOT_TEXT = {
-    **dict.fromkeys((bytes, bytearray, memoryview), "bytes"),
-    **dict.fromkeys((dict, list, tuple, set), "nested data"),
-}
 
 
 class RowCheck(ItemTransform[Any, Any]):
@@ -94,98 +84,6 @@ def _is_extracted() -> bool:
     return False
 
 
-@dataclass
-class _KeyOfTable:
-    """What the rows of a table are known by, in rows whose names are still the source's.
-
-    Args:
-        table: The table.
-        columns: The columns of the key, as dlt normalizes their names. Rows that are not merged
-            need none.
-        embedded: The columns that are embedded, in the same way.
-        naming: How it does.
-        is_replaced: Whether the table is replaced, and each one nested in it goes along.
-        nests: Whether the table has nested ones, as far as is known.
-    """
-
-    table: str
-    columns: tuple[str, ...]
-    embedded: frozenset[str]
-    naming: NamingConvention
-    is_replaced: bool
-    nests: bool
-    _names: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, resource: DltResource, item: Any, meta: Any) -> _KeyOfTable:
-        """Read the key of a row off the hints of its resource."""
-        schema = dlt.current.source_schema()
-        table: Any = resource.compute_table_schema(item, meta)
-        disposition = table.get("write_disposition")
-        key: list[str] = []
-        if disposition in ("merge", "replace"):
-            key = get_columns_names_with_prop(table, "primary_key", include_incomplete=True)
-        if disposition == "merge":
-            key = key or get_columns_names_with_prop(table, "unique", include_incomplete=True)
-        name = schema.naming.normalize_table_identifier(str(table["name"]))
-        hint = TableHint.of(table, schema.naming)
-        embedded = hint.embed if hint else map(schema.naming.normalize_path, marked_columns(table))
-        nested = get_nested_tables(schema.tables, name, include_self=False)
-        hints = [each for *_, each in resource.get_nested_hints(name, schema.naming, item, meta)]
-        own = {each.get("write_disposition") for each in (*nested, *hints)}
-        return cls(
-            name,
-            tuple(map(schema.naming.normalize_path, key)),
-            frozenset(embedded),
-            schema.naming,
-            is_replaced=disposition == "replace" and own <= {None, "merge", "replace"},
-            nests=bool(nested),
-        )
-
-    def values(self, row: Mapping[Any, Any]) -> list[Any]:
-        """The values of the key; None where a row has none."""
-        values = []
-        for column in self.columns:
-            value = row.get(self._names.get(column, column))
-            if value is None:
-                value = next(self._found(row, column, ()), None)
-            values.append(value)
-        return values
-
-    def without_text(self, row: Mapping[Any, Any]) -> tuple[Any, str] | None:
-        """A name of a column to embed whose value has no text, and what it is instead."""
-        for name, value in row.items() if self.embedded else ():
-            what = value and next((_NOT_TEXT[t] for t in _NOT_TEXT if isinstance(value, t)), None)
-            if what and self._normalized(name) in self.embedded:
-                return name, what
-        return None
-
-    def has_nested_rows(self, row: Mapping[Any, Any]) -> bool:
-        """Whether a row, or one before it, has rows of nested tables in it."""
-        self.nests = self.nests or any(map(_has_list, row.values()))
-        return self.nests
-
-    def names(self, columns: Sequence[str]) -> list[str | None]:
-        """The names that the columns of the key have among those of a data frame."""
-        normalized = {self._normalized(name): name for name in columns}
-        return [normalized.get(column) for column in self.columns]
-
-    def _found(self, row: Mapping[Any, Any], column: str, path: tuple[str, ...]) -> Iterator[Any]:
-        """The values that dlt will put into a column: of another spelling, or out of a dict."""
-        for name, value in row.items():
-            normalized = (*path, self._normalized(name))
-            if self.naming.shorten_fragments(*normalized) == column and value is not None:
-                if not path:
-                    self._names[column] = name
-                yield value
-            elif isinstance(value, Mapping):
-                yield from self._found(value, column, normalized)
-
-    def _normalized(self, name: Any) -> str:
-        text = str(name)
-        return self.naming.normalize_identifier(text) if text.strip() else ""
-
-
 class _CheckedRows(MapItem):
     """Refuses rows without a key and values that JSON cannot hold, and tells repeated keys apart.
 
@@ -196,7 +94,7 @@ class _CheckedRows(MapItem):
         super().__init__(self._check)
         self._rows = 0
         self._resource: DltResource | None = None
-        self._keys: dict[str, _KeyOfTable] = {}
+        self._keys: dict[str, RowKey] = {}
         self._repeated_keys: RepeatedKeys | None = None
 
     def _check(self, item: Any, meta: Any) -> Any:
@@ -224,7 +122,7 @@ class _CheckedRows(MapItem):
         place = self._place(key.table, values)
         return item if place is None else {**row, C_DLT_ID: row_id(values, place)}
 
-    def _with_lasting_id(self, item: Any, row: dict[Any, Any], key: _KeyOfTable) -> Any:
+    def _with_lasting_id(self, item: Any, row: dict[Any, Any], key: RowKey) -> Any:
         """Give a row an id that it has in each load, and with it dlt gives such to nested rows.
 
         Else all of them would change with each replace.
@@ -272,7 +170,7 @@ class _CheckedRows(MapItem):
             ids.append(row_id(values, self._place(key.table, values)))
         return _with_ids(table, key.naming.normalize_identifier(C_DLT_ID), ids)
 
-    def _key(self, item: Any, meta: Any) -> _KeyOfTable:
+    def _key(self, item: Any, meta: Any) -> RowKey:
         # As late as this, since a run may have a disposition of its own, and each table its key.
         resource = self._resource = self._resource or dlt.current.resource()
         if isinstance(meta, HintsMeta) and meta.hints:  # dlt takes them over when it writes the row
@@ -281,12 +179,12 @@ class _CheckedRows(MapItem):
             resource.merge_hints(meta.hints, bool(meta.create_table_variant))
             if meta.create_table_variant:
                 meta = TableNameMeta(str(meta.hints["table_name"]))
-            return _KeyOfTable.of(resource, item, meta)
+            return RowKey.of(resource, item, meta)
         name: Any = meta.table_name if isinstance(meta, TableNameMeta) else resource.table_name
         name = str(name(item) if callable(name) else name)
         key = self._keys.get(name)
         if key is None:
-            key = self._keys[name] = _KeyOfTable.of(resource, item, meta)
+            key = self._keys[name] = RowKey.of(resource, item, meta)
         return key
 
     def _refuse_missing_key(
@@ -314,13 +212,6 @@ class _CheckedRows(MapItem):
         if self._repeated_keys is None:
             self._repeated_keys = RepeatedKeys.of_load(load_package_state()["load_id"])
         return self._repeated_keys.place(table, values)
-
-
-def _has_list(value: Any) -> bool:
-    """Whether a value of a row is a list, or has one in it."""
-    if isinstance(value, Mapping):
-        return any(map(_has_list, value.values()))
-    return isinstance(value, (list, tuple))
 
 
 def _unfit_columns(row: dict[Any, Any]) -> Any:
