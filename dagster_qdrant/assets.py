@@ -65,7 +65,7 @@ def qdrant_assets(
         op_tags: Tags of the op.
         hooks: Hooks of the op.
         pool: Concurrency pool of the op.
-        retry_policy: What happens when a run fails in passing.
+        retry_policy: How runs are retried after transient failures.
         checks: Whether each load is followed by asset checks of its collections. "blocking": a
             check that fails keeps assets downstream from being materialized.
 

@@ -15,7 +15,7 @@ class QdrantError(DestinationException):
 
 
 class QdrantTerminalError(QdrantError, DestinationTerminalException):
-    """Trying again cannot help: a wrong key, a wrong option, refused data."""
+    """A permanent failure, which is not retried: a wrong key, a wrong option, refused data."""
 
 
 class QdrantNotFoundError(QdrantTerminalError, DestinationUndefinedEntity):
@@ -39,7 +39,7 @@ class QdrantConfigurationError(QdrantTerminalError):
 
 
 class QdrantTransientError(QdrantError, DestinationTransientException):
-    """Trying again may help: no connection, a time-out, an overloaded server.
+    """A failure that is retried: no connection, a time-out, an overloaded server.
 
     Args:
         message: What happened, where, and what to do.
@@ -60,7 +60,7 @@ class QdrantStoppedError(QdrantError, DestinationTransientException):
 
 
 class EmbeddingServiceError(QdrantTransientError):
-    """An embedding service that is not there, is overloaded or failed. Trying again may help."""
+    """An embedding service that is not there, is overloaded or failed. It is tried again."""
 
 
 class EmbeddingError(QdrantTerminalError, ValueError):

@@ -224,8 +224,8 @@ class QdrantResource(QdrantOptions):
             `AssetCheckResult` for each check that is run alone; an `AssetMaterialization` in an op.
 
         Raises:
-            dagster.Failure: When the load fails, with what to do in its first line. Its retries
-                are off where trying again cannot help.
+            dagster.Failure: When the load fails, with what to do in its first line. A permanent
+                failure is not retried, even under a `retry_policy`.
         """
         from dagster_qdrant.runs.idle_runs import watched
         from dagster_qdrant.runs.run import run_load

@@ -1,4 +1,4 @@
-"""Try again what failed in passing, with waits that grow."""
+"""Retry transient failures, with waits that grow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 def retrying(
     attempt: Callable[[], T], max_retries: int, sleep: Callable[[float], None] | None = None
 ) -> T:
-    """Call something, again if it failed in passing.
+    """Call something, and again after a transient failure.
 
     Waits between tries grow from half a second with jitter; what a server asks for as
     `Retry-After` is kept to, up to 30 seconds.
 
     Args:
-        attempt: What to do. A `QdrantTransientError` means that trying again may help.
+        attempt: What to do. A `QdrantTransientError` is retried.
         max_retries: How often it is tried again.
         sleep: Waits for some seconds. Default: until told to stop.
 

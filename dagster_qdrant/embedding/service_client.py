@@ -1,4 +1,4 @@
-"""Requests to an embedding service: tried again where that may help, clear words where not."""
+"""Requests to an embedding service: transient failures are retried, others explained."""
 
 from __future__ import annotations
 

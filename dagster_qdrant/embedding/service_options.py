@@ -30,7 +30,7 @@ class ServiceOptions:
         api_key: Sent as a bearer token. Never shown.
         dimensions: Size of the vectors. Default: what the service gives.
         timeout: Seconds for one request.
-        max_retries: How often a request that failed in passing is tried again.
+        max_retries: How often a request is retried after a transient failure.
 
     Raises:
         EmbeddingError: For values that cannot work.

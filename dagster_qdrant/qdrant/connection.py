@@ -67,7 +67,7 @@ class Connection:
         return self._requests.have_left_writes
 
     def request(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call one operation of the client, again if it failed in passing.
+        """Call one operation of the client, and again after a transient failure.
 
         Waits between tries grow from half a second with jitter; a `Retry-After` of the server is
         kept to, up to 30 seconds.

@@ -39,7 +39,7 @@ class ConnectionOptions:
             machine.
         prefix: Path before the API's, for a server behind a proxy.
         timeout: Seconds for one request.
-        max_retries: How often a request that failed in passing is tried again.
+        max_retries: How often a request is retried after a transient failure.
         lock_timeout: Seconds to wait for a local path that another process uses.
         write_ordering: Ordering of writes of rows on a cluster: "weak", "medium" or "strong".
         read_consistency: How many replicas have to agree on what is read from a cluster: a

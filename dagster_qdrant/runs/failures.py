@@ -39,7 +39,7 @@ def as_failure(partition: str | None = None) -> Iterator[None]:
         partition: The partition that it happens to, in a run over several.
 
     Raises:
-        Failure: With its retries off where trying again cannot help.
+        Failure: Without retries, if the failure is permanent.
     """
     try:
         yield

@@ -152,7 +152,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     )
     upload_max_retries: Optional[int] = Field(
         default=None,
-        description="How often a request that failed in passing is tried again. Default: 3.",
+        description="How often a request is retried after a transient failure. Default: 3.",
     )
     write_ordering: Optional[str] = Field(
         default=None,

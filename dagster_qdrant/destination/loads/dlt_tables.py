@@ -28,7 +28,7 @@ PARTITION_DROP = "drop_partition"
 
 
 class LoadStatus(IntEnum):
-    """How far a load is, as its row in `_dlt_loads` says. dlt itself writes and reads 0 only."""
+    """State of a load, as in its row of `_dlt_loads`. dlt itself writes and reads 0 only."""
 
     COMPLETE = 0
     RUNNING = 1

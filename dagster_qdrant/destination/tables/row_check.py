@@ -1,4 +1,4 @@
-"""A last look at rows where they come up, when their place and content can still be told.
+"""Look at rows while the source is read, when their place and content are still known.
 
 Those that cannot be loaded are refused, those whose key came before are told apart, and those with
 nested rows get an id that lasts.
