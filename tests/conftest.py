@@ -60,9 +60,18 @@ def dataset() -> str:
     return f"films_{uuid.uuid4().hex[:8]}"
 
 
-@pytest.fixture(params=targets())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test against the kinds of Qdrant that matter to it."""
+    if "qdrant_target" in metafunc.fixturenames:
+        folder = Path(metafunc.module.__file__ or "").relative_to(Path(__file__).parent).parts[0]
+        marked = metafunc.definition.get_closest_marker("every_qdrant") is not None
+        kinds = targets(folder, every=marked)
+        metafunc.parametrize("qdrant_target", kinds, indirect=True)
+
+
+@pytest.fixture
 def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
-    """Each kind of Qdrant that there is to test against."""
+    """A Qdrant to test against."""
     with request.param(tmp_path) as qdrant_target:
         yield qdrant_target
         qdrant_target.clean_up(dataset)

@@ -102,11 +102,33 @@ def external(_folder: Path) -> Iterator[Target]:
     yield Target("external", {"location": os.environ["QDRANT_TEST_URL"], "api_key": key})
 
 
-def targets() -> list[Any]:
-    """The kinds to test against: all, or those in TEST_TARGETS; also the environment's server."""
-    makers: list[Callable[[Path], AbstractContextManager[Target]]] = [memory, path, rest, grpc]
+# Where it matters in which Qdrant the rows end up, and by which way they get there.
+_STORAGE = ("destination", "embedding", "qdrant")
+
+
+def targets(folder: str, *, every: bool) -> list[Any]:
+    """The kinds of Qdrant that a test runs against; also the environment's server.
+
+    What Dagster shows does not depend on the kind: the real engine alone will do. What is stored is
+    tested on a path too, and what is marked `every_qdrant` on all kinds.
+
+    Args:
+        folder: The folder of the test, in `tests`.
+        every: Whether the test is marked.
+    """
+    kinds: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
+        "memory": memory,
+        "path": path,
+        "rest": rest,
+        "grpc": grpc,
+    }
     if chosen := os.environ.get("TEST_TARGETS"):
-        makers = [maker for maker in makers if maker.__name__ in chosen.split(",")]
+        names = chosen.split(",")
+    elif every:
+        names = list(kinds)
+    else:
+        names = ["path", "rest"] if folder in _STORAGE else ["rest"]
+    found = [pytest.param(kinds[name], id=name) for name in names]
     if "QDRANT_TEST_URL" in os.environ:
-        makers.append(external)
-    return [pytest.param(maker, id=maker.__name__) for maker in makers]
+        found.append(pytest.param(external, id="external"))
+    return found

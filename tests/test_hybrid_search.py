@@ -9,6 +9,8 @@ from dagster_qdrant.search import QdrantSearch
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 FILMS = [
     {"id": 1, "text": "a hunter of androids in a rainy city"},
     {"id": 2, "text": "a baker who falls in love in Paris"},

@@ -8,6 +8,8 @@ from dagster_qdrant.qdrant.collections import Collections
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 FILMS = [
     {"title": "a hunter of androids in a rainy city", "year": 1982},
     {"title": "a baker who falls in love in Paris", "year": 2001},

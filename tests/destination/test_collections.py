@@ -10,6 +10,8 @@ from dagster_qdrant.qdrant.collections import vector_params
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 FILMS = [{"title": "Moon", "year": 2009, "tags": [{"name": "space"}, {"name": "clones"}]}]
 
 

@@ -13,6 +13,8 @@ from dagster_qdrant.embedding.sparse import KeywordModel
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 ROWS = [
     {"id": 1, "title": "Blade Runner", "plot": "A detective hunts androids in the rain."},
     {"id": 2, "title": "Amelie", "plot": "A waitress mends her neighbours' lives."},

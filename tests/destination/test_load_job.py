@@ -14,6 +14,8 @@ from dagster_qdrant.embedding import embedder as embedder_room
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 FILMS = [
     {"id": 1, "title": "Blade Runner", "year": 1982},
     {"id": 2, "title": "Her", "year": 2013},

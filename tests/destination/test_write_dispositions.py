@@ -18,6 +18,8 @@ from dagster_qdrant.destination.writing.load_counts import load_reports
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 FILMS = [
     {"id": 1, "title": "Blade Runner"},
     {"id": 2, "title": "Ghost in the Shell"},

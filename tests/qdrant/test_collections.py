@@ -12,6 +12,8 @@ from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection, connect
 from tests.targets import Target, memory
 
+pytestmark = pytest.mark.every_qdrant
+
 
 @pytest.fixture
 def collections(qdrant_target: Target, dataset: str):

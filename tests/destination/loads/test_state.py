@@ -10,6 +10,8 @@ from dagster_qdrant.qdrant.connection import connect
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.every_qdrant
+
 
 def films(rows):
     @dlt.resource(name="films", primary_key="id", write_disposition="append")

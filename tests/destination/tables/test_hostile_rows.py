@@ -18,6 +18,8 @@ from dagster_qdrant.errors import QdrantTerminalError
 from tests.conftest import Load
 from tests.targets import Target, grpc, memory, rest
 
+pytestmark = pytest.mark.every_qdrant
+
 # dlt marks types with these characters; a text that begins with one is not told from a mark.
 DLT_MARKS = "".join(chr(code) for code in range(0xF026, 0xF030))
 
