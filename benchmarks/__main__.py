@@ -20,8 +20,9 @@ from benchmarks.load import MODEL
 from benchmarks.results import Comparison, show
 from dagster_qdrant.embedding.batching import available_cores
 
-CASES = ("first", "again", "local", "memory", "small", "upload", "size")
-USUAL = {*CASES} - {"size"}  # which takes a quarter of an hour
+CASES = ("first", "again", "local", "memory", "small", "upload", "size", "retrieval")
+# The others take a quarter of an hour, and a folder with a retrieval collection.
+USUAL = {*CASES} - {"size", "retrieval"}
 
 
 def main() -> None:
@@ -42,8 +43,9 @@ def main() -> None:
         **{name: version(name) for name in ("dlt", "fastembed", "onnxruntime", "qdrant-client")},
     }
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    if given.only != {"size"}:
+    if given.only - {"size"}:
         model_path()
+    if given.only - {"size", "retrieval"}:
         dlts_python()
     start = time.monotonic()
     comparisons: list[Comparison] = []
@@ -54,6 +56,7 @@ def main() -> None:
         "small": lambda: cases.small(sizes),
         "upload": lambda: cases.upload(sizes),
         "size": lambda: cases.size(sizes),
+        "retrieval": lambda: cases.retrieval(given.collection),
     }
     for name, case in parts.items():
         if given.only.isdisjoint(name.split(", ")):
@@ -83,7 +86,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=USUAL, help=",".join(CASES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--strict", action="store_true", help="fail if a goal is missed")
-    return parser.parse_args()
+    parser.add_argument("--collection", type=Path, metavar="FOLDER", help="for the case retrieval")
+    given = parser.parse_args()
+    if "retrieval" in given.only and given.collection is None:
+        parser.error("the case retrieval needs --collection FOLDER, in BEIR's format")
+    return given
 
 
 def _names(text: str) -> set[str]:

@@ -294,3 +294,38 @@ def _memory(
 def _cpu(case: str, ours: list[Measured], other: list[Measured], against: str) -> Comparison:
     times = median(run.cpu_seconds for run in ours), median(run.cpu_seconds for run in other)
     return Comparison(case, "CPU seconds", *times, against)
+
+
+def retrieval(folder: Path) -> list[Comparison]:
+    """How well a collection's queries are answered by meaning, by keywords, and by both.
+
+    Args:
+        folder: A retrieval collection in BEIR's format.
+    """
+    with ServerProcess() as server, tempfile.TemporaryDirectory() as scratch:
+        ways = {
+            way: measure(
+                [
+                    *("-m", "benchmarks.retrieval", "--folder", str(folder), "--way", way),
+                    *("--url", server.url, "--pipelines", f"{scratch}/{way}"),
+                    *("--model-path", model_path()),
+                ],
+                environment={"RUNTIME__DLTHUB_TELEMETRY": "false"},
+            ).answer
+            for way in ("dense", "keywords", "hybrid")
+        }
+    comparisons = []
+    for way, goal in (("keywords", None), ("hybrid", 1.0)):
+        for figure in ("ndcg@10", "recall@100", "queries_per_second", "rows_per_second"):
+            comparisons.append(
+                Comparison(
+                    "retrieval",
+                    f"{way}: {figure}",
+                    float(ways[way][figure]),
+                    float(ways["dense"][figure]),
+                    "dense",
+                    goal=goal if figure == "ndcg@10" else None,
+                    at="least",
+                )
+            )
+    return comparisons
