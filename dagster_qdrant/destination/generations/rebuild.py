@@ -47,20 +47,28 @@ def has_vectors_for(
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     """Whether a collection holds vectors of another model, or of other columns, than it shall."""
-    if not has_vectors_for(plan, info, embedding):
-        return True
+    return not (_holds_texts(plan, info, embedding) and _holds_keywords(plan, info))
+
+
+def _holds_texts(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     made = about(info)
-    if plan.keywords and not plan.keywords.fits(Keywords.of(made.get("keywords"))):
-        return True
     if not plan.embed:
+        return not made.get("embed")
+    params = vector_params(info).get(embedding.vector_name)
+    if params is None or params.size != vector_size(embedding):
         return False
     # Collections of dlt's own destination, and those from before there were prefixes, have none.
     if made.get("passage_prefix", "") != embedding.prefixes.passage:
-        return True
-    return bool(made) and (made.get("model"), made.get("embed")) != (
-        embedding.model,
-        list(plan.embed),
-    )
+        return False
+    asked = (embedding.model, list(plan.embed))
+    return not made or (made.get("model"), made.get("embed")) == asked
+
+
+def _holds_keywords(plan: TablePlan, info: models.CollectionInfo) -> bool:
+    has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
+    if plan.keywords is None or not has_keywords:
+        return has_keywords is (plan.keywords is not None)
+    return plan.keywords.fits(Keywords.of(about(info).get("keywords")))
 
 
 def embed_again(
@@ -150,7 +158,7 @@ def _announce(
     """Say what is going to be done and, from a sample, how long it takes."""
     before = collections.describe(plan.collection)
     made = about(before) if before else {}
-    if list(plan.embed) == (made.get("embed") or []) and made.get("model") in (None, config.model):
+    if before and _holds_texts(plan, before, config.embedding):
         logger.warning(
             "Collection `%s` gets other keywords. Its %d points are copied with the vectors that "
             "they have. The former ones can be searched until then.",
