@@ -61,6 +61,8 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         embed=("text",),
         in_any_order=False,
         keywords=None,
+        index={},
+        numbers=(),
         variants={},
         hard_delete=None,
         dedup_sort=None,

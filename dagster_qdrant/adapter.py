@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.hints import (
@@ -12,6 +12,7 @@ from dagster_qdrant.destination.tables.hints import (
     TableHint,
 )
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.payload_indexes import read_indexes
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource
@@ -23,6 +24,7 @@ def qdrant_adapter(
     *,
     nested: Mapping[str | tuple[str, ...], str | list[str]] | None = None,
     keywords: bool | str | Keywords | Mapping[str, Any] | None = None,
+    index: str | Sequence[str] | Mapping[str, Any] | None = None,
 ) -> DltResource:
     """Say by what the rows of some data are found. With `embed` alone, the same as dlt's adapter.
 
@@ -42,6 +44,11 @@ def qdrant_adapter(
         keywords: Whether rows are found by the keywords of their texts too (BM25): True for
             English, a language, or `Keywords(...)`. Without `embed` it must name the columns. If it
             names none, it holds for the lists of `nested` too.
+        index: The columns that searches filter by: a list of them, or by column the type of its
+            index in Qdrant ("keyword", "integer", "float", "bool", "datetime", "uuid", "text",
+            "geo"; None: as the column's type asks), or one of Qdrant's own objects, say
+            `models.KeywordIndexParams(type="keyword", is_tenant=True)`, or its fields as a dict.
+            Columns of lists in the rows cannot be indexed.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
@@ -59,7 +66,8 @@ def qdrant_adapter(
     from dagster_qdrant.destination.tables.row_check import check_rows
 
     by_keywords = Keywords.of(keywords)
-    if not embed and not nested and not (by_keywords and by_keywords.columns):
+    indexes = read_indexes(index)
+    if not (embed or nested or indexes) and not (by_keywords and by_keywords.columns):
         raise ValueError(
             "`embed` must name the columns whose text is embedded: a column's name or a list of "
             f"them. It is {embed!r}. (A resource that needs no vectors need not be wrapped.)"
@@ -70,6 +78,7 @@ def qdrant_adapter(
         embed=_columns("embed", embed) if embed else (),
         nested=_lists(nested or {}),
         keywords=by_keywords,
+        index=indexes,
     )
     resource = get_resource_for_adapter(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before

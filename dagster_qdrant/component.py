@@ -43,6 +43,7 @@ from dagster_qdrant.runs.plan import as_source, is_source, unique_name
 from dagster_qdrant.translator import QdrantDltTranslator
 from dagster_qdrant.yaml.mistakes import naming_mistakes
 from dagster_qdrant.yaml.resolvers import (
+    ADAPTER_HINTS,
     ResourceModel,
     RetryPolicyModel,
     made,
@@ -82,6 +83,20 @@ class QdrantLoad(Resolvable):
         Mapping[str, _Columns],
         Resolver.default(
             description="By resource: the column, or the columns, whose text is embedded."
+        ),
+    ] = field(default_factory=dict)
+    keywords: Annotated[
+        Mapping[str, Union[bool, str, Mapping[str, Any]]],
+        Resolver.default(
+            description="By resource: whether its rows are found by keywords too; true, a "
+            "language, or an object with language, columns and avg_len."
+        ),
+    ] = field(default_factory=dict)
+    index: Annotated[
+        Mapping[str, Union[_Columns, Mapping[str, Any]]],
+        Resolver.default(
+            description="By resource: the columns that searches filter by, or the index of each by "
+            "column, a type of Qdrant's or an object with its fields."
         ),
     ] = field(default_factory=dict)
     name: Annotated[Optional[str], Resolver.default(description="Name of the op.")] = None
@@ -243,10 +258,14 @@ class QdrantCollectionsComponent(Component, Resolvable):
     def _embedded(load: QdrantLoad, data: "DltData") -> "DltData":
         """A copy of a source whose columns are marked: it may be another load's too."""
         source = as_source(data, load.name or load.dataset_name).clone()
-        for name, columns in load.embed.items():
-            if name not in source.resources:
-                raise ValueError(unknown_resource(name, source))
-            qdrant_adapter(source.resources[name], embed=columns)
+        said: dict[str, dict[str, Any]] = {}
+        for hint in ADAPTER_HINTS:
+            for name, value in getattr(load, hint).items():
+                if name not in source.resources:
+                    raise ValueError(unknown_resource(name, source, hint))
+                said.setdefault(name, {})[hint] = value
+        for name, hints in said.items():
+            qdrant_adapter(source.resources[name], **hints)
         return source if is_source(data) else list(source.resources.values())
 
 

@@ -5,6 +5,7 @@ Model, prefixes and keywords are those that the collection was loaded with, what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from dagster_qdrant.destination import qdrant
+
+# How Qdrant refuses a filter in strict mode: the column, and the types of indexes that would do.
+_NEEDS_INDEX = re.compile(r'Index required but not found for "([^"]+)".*?: \[([^\]]*)\]')
 
 Mode = Literal["auto", "dense", "keywords", "hybrid"]
 
@@ -217,12 +221,30 @@ def search_collection(
     vectors = ways.vectors(texts, ways.chosen(how.mode))
     fused = Fused(how.fusion, ways.weights(how.weights))
     requests = [query_request(each, how.wanted, fused) for each in vectors if each]
-    responses = iter(
-        connection.request(connection.client.query_batch_points, collection, requests=requests)
-        if requests
-        else []
-    )
+    try:
+        responses = iter(
+            connection.request(connection.client.query_batch_points, collection, requests=requests)
+            if requests
+            else []
+        )
+    except QdrantTerminalError as error:
+        if advice := _missing_index(str(error), collection):
+            raise QdrantTerminalError(f"{error} {advice}") from error
+        raise
     return [_hits(next(responses)) if each else [] for each in vectors]
+
+
+def _missing_index(words: str, collection: str) -> str | None:
+    """What to do where strict mode refuses a filter, since a column has no payload index."""
+    found = _NEEDS_INDEX.search(words)
+    if found is None:
+        return None
+    column, kinds = found[1], [kind.strip() for kind in found[2].split(",")]
+    index = f"{{{column!r}: {kinds[0]!r}}}" if len(kinds) == 1 else f"[{column!r}]"
+    return (
+        f"`query_filter` asks for `{column}`, which `{collection}` has no such index of. Declare "
+        f"it with `qdrant_adapter(..., index={index})`; the next load makes it."
+    )
 
 
 def _hits(response: models.QueryResponse) -> list[Hit]:

@@ -17,6 +17,7 @@ from dlt.common.schema.utils import get_columns_names_with_prop
 from dagster_qdrant.destination.tables.hints import (
     embedded_columns,
     embedded_lists,
+    indexes_of,
     keywords_of,
 )
 
@@ -123,6 +124,8 @@ def _hints(resource: DltResource) -> dict[str, str]:
         hints[f"embed_{name}"] = ", ".join(columns)
     if keywords := keywords_of(resource):
         hints["keywords"] = json.dumps(keywords.to_json(), sort_keys=True)
+    if index := indexes_of(resource):
+        hints["index"] = json.dumps(index, sort_keys=True)
     if isinstance(resource.write_disposition, str):
         hints["write_disposition"] = resource.write_disposition
     if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:

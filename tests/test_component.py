@@ -1,5 +1,6 @@
 """The factory as YAML, in a project of `dg`."""
 
+import json
 import os
 import subprocess
 import sys
@@ -224,6 +225,21 @@ class TestStores:
             )
 
 
+def test_a_load_takes_what_the_adapter_takes(sandbox):
+    given = load(
+        embed={"films": "title"},
+        keywords={"films": {"language": "german"}},
+        index={"films": {"id": "integer", "title": {"type": "text", "lowercase": True}}},
+    )
+    with loaded(sandbox, given) as defs:
+        [spec] = specs(defs)
+    assert json.loads(spec.metadata["keywords"])["language"] == "german"
+    assert json.loads(spec.metadata["index"]) == {
+        "id": {"type": "integer"},
+        "title": {"type": "text", "lowercase": True},
+    }
+
+
 def test_a_load_takes_what_dagster_knows_of_ops_and_partitions(sandbox):
     given = load(
         group_name="search",
@@ -324,6 +340,12 @@ class TestMistakes:
         assert "defs.yaml:7 - attributes.loads.0.embed.actors" in said
         assert "`embed` names the resource `actors`" in said
         assert "It has `films`" in said
+
+    @pytest.mark.parametrize("hint", ["keywords", "index"])
+    def test_what_is_said_of_a_resource_that_is_not_there(self, sandbox, hint):
+        said = self.refused(sandbox, load(**{hint: {"actors": "english"}}))
+        assert f"defs.yaml:7 - attributes.loads.0.{hint}.actors" in said
+        assert f"`{hint}` names the resource `actors`" in said
 
     def test_a_source_that_is_not_there(self, sandbox):
         for source in (".loads.series", ".series.all", "nowhere", "no.such.module"):

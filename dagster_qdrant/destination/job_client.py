@@ -48,6 +48,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_rows_of_another_key,
     refuse_unfit_collection,
     refuse_unfit_embed_columns,
+    refuse_unfit_indexes,
     refuse_unfit_nested_dispositions,
     refuse_unknown_model,
     warn_of_missing_lists,
@@ -242,6 +243,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
             warn_of_missing_lists(hints, self.schema)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
+            refuse_unfit_indexes(self.schema.get_table(plan.table_name), plan)
             refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)

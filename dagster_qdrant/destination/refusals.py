@@ -16,6 +16,7 @@ from dlt.common.schema.utils import (
 )
 
 from dagster_qdrant.destination.tables.hints import TableHint, marked_columns
+from dagster_qdrant.destination.tables.payload_indexes import why_unfit_to_index
 from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
@@ -181,18 +182,7 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     keywords = plan.keywords.columns if plan.keywords else ()
     for name in dict.fromkeys([*embed, *keywords]):
         asked = "embed" if name in embed else "find by its keywords"
-        if not is_complete_column(columns.get(name, {})):
-            known = ", ".join(
-                f"`{key}`"
-                for key, other in columns.items()
-                if is_complete_column(other) and key not in plan.links
-            )
-            raise QdrantTerminalError(
-                f"Table `{plan.table_name}` is to {asked} `{name}`, but no row has a value in "
-                f"such a column. It has {known}. If the name is right and the column is empty "
-                f'so far, declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field '
-                "that holds a list becomes a table of its own.)"
-            )
+        _refuse_column_without_values(name, asked, columns, plan)
         kinds = {columns[each]["data_type"] for each in (name, *plan.variants.get(name, ()))}
         if unfit := sorted(kinds & _NOT_TEXT.keys()):
             raise QdrantTerminalError(
@@ -200,6 +190,46 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
                 f"{_NOT_TEXT[unfit[0]]} and not text. Turn it into text first, say with "
                 f"`resource.add_map(...)`, or take it out of "
                 f"`{'embed' if name in embed else 'keywords'}`."
+            )
+
+
+def _refuse_column_without_values(
+    name: str, asked: str, columns: Mapping[str, Any], plan: TablePlan
+) -> None:
+    if is_complete_column(columns.get(name, {})):
+        return
+    known = ", ".join(
+        f"`{key}`"
+        for key, other in columns.items()
+        if is_complete_column(other) and key not in plan.links
+    )
+    raise QdrantTerminalError(
+        f"Table `{plan.table_name}` is to {asked} `{name}`, but no row has a value in "
+        f"such a column. It has {known}. If the name is right and the column is empty "
+        f'so far, declare it: `columns={{"{name}": {{"data_type": "text"}}}}`. (A field '
+        "that holds a list becomes a table of its own.)"
+    )
+
+
+def refuse_unfit_indexes(table: TTableSchema, plan: TablePlan) -> None:
+    """Columns to index have to exist, and to hold what their index finds.
+
+    Raises:
+        QdrantTerminalError: For columns that no row has, for types that do not fit, and for
+            decimals of a key, by whose text points are found.
+    """
+    columns: Mapping[str, Any] = table["columns"]
+    for name, index in plan.index.items():
+        _refuse_column_without_values(name, "index", columns, plan)
+        if why := why_unfit_to_index(index, columns[name]["data_type"]):
+            raise QdrantTerminalError(
+                f"Table `{plan.table_name}` is to index `{name}`, which {why}"
+            )
+        if name in plan.numbers and name in plan.key:
+            raise QdrantTerminalError(
+                f"Table `{plan.table_name}` is to index `{name}` as a number, which is a decimal "
+                "in its key. Rows are told apart by all of its digits, and a number may lose some. "
+                f"Say `index={{'{name}': 'keyword'}}`, or take it out of `index`."
             )
 
 

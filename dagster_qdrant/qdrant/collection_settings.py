@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +73,44 @@ def index_schemas(info: models.CollectionInfo) -> dict[str, Any]:
         name: index.params if index.params is not None else index.data_type
         for name, index in info.payload_schema.items()
     }
+
+
+def index_schema(index: Mapping[str, Any]) -> Any:
+    """A payload index that is given as plain data, as `create_payload_index` takes it."""
+    from qdrant_client import models
+
+    return models.PayloadSchemaType(index["type"]) if len(index) == 1 else index_params(index)
+
+
+def index_params(index: Mapping[str, Any]) -> Any:
+    """The model of qdrant-client for a payload index that is given as plain data.
+
+    Raises:
+        ValueError: If an index of its type has no such fields.
+    """
+    from qdrant_client import models
+
+    model = getattr(models, f"{str(index['type']).capitalize()}IndexParams")
+    return model.model_validate(dict(index))
+
+
+def index_is_like(
+    there: models.PayloadIndexInfo, asked: Mapping[str, Any], *, strictly: bool
+) -> bool:
+    """Whether a payload index is the one that is asked for.
+
+    Args:
+        there: What Qdrant says of it.
+        asked: What is asked for, as plain data.
+        strictly: Whether its parameters count. A server may tell them in other words than it was
+            told them, so this is asked only where something else was asked for before.
+    """
+    if there.data_type.value != asked["type"]:
+        return False
+    if not strictly:
+        return True
+    params = there.params.model_dump(mode="json", exclude_none=True) if there.params else {}
+    return {**params, "type": asked["type"]} == dict(asked)
 
 
 def _given(settings: BaseModel) -> dict[str, Any]:

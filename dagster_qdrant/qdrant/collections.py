@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
 from dagster_qdrant.qdrant.collection_settings import (
+    index_is_like,
+    index_schema,
     index_schemas,
     later_settings_of,
     settings_of,
@@ -79,7 +81,7 @@ class Collections(Points):
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
         keyword_vectors: Sequence[str] = (),
-        indexes: Mapping[str, IndexType],
+        indexes: Mapping[str, Mapping[str, Any]],
         former: models.CollectionInfo | None = None,
     ) -> None:
         """See that a collection is there, with what our own queries need.
@@ -92,35 +94,55 @@ class Collections(Points):
             metadata: What this package writes about it.
             vectors: The sizes of its vectors, by name.
             keyword_vectors: The names of those of keywords, whose rarity Qdrant reckons.
-            indexes: Payload fields that are filtered or sorted by.
+            indexes: Payload fields that are filtered or sorted by, with their index. Those that
+                `metadata` has under "index" were asked for, and go when they are no longer.
             former: The collection whose place it is going to take. What was set on that, by
                 whomever, is set on this one too.
         """
-        from qdrant_client import models
-
-        client = self.connection.client
         info = self.describe(collection)
         if info is None:
             with suppress(QdrantConflictError):  # another run was faster, with the same request
                 self._create(collection, metadata, vectors, keyword_vectors, former)
-        elif not about(info):
-            self.set_about(collection, metadata)
-        elif _is_other_news(info, metadata):
-            self.set_about(collection, {**about(info), **metadata})
         if not self.connection.is_local:  # local mode scans, and warns of indexes
-            schemas: dict[str, Any] = {
-                name: models.PayloadSchemaType(kind) for name, kind in indexes.items()
-            }
-            schemas |= index_schemas(former) if former else {}
-            there = set(info.payload_schema) if info else set()
-            for field_name in schemas.keys() - there:
-                self.connection.request(
-                    client.create_payload_index,
-                    collection,
-                    field_name=field_name,
-                    field_schema=schemas[field_name],
-                    wait=True,
-                )
+            self._set_indexes(collection, info, indexes, metadata.get("index") or {}, former)
+        # After the indexes: by what is written down, those are known that have to go.
+        if info is not None and (news := _news(info, metadata)):
+            self.set_about(collection, news)
+
+    def _set_indexes(
+        self,
+        collection: str,
+        info: models.CollectionInfo | None,
+        indexes: Mapping[str, Mapping[str, Any]],
+        asked: Mapping[str, Any],
+        former: models.CollectionInfo | None,
+    ) -> None:
+        """Make the payload indexes that are missing, and remove those that were asked for once."""
+        request, client = self.connection.request, self.connection.client
+        there = info.payload_schema if info else {}
+        before = dict(about(info).get("index") or {}) if info else {}
+        wanted: dict[str, Any] = {name: index_schema(index) for name, index in indexes.items()}
+        if former is not None:  # what was set by hand stays, and so do its settings
+            asked_before = about(former).get("index") or {}
+            for name, schema in index_schemas(former).items():
+                if name not in asked and name not in asked_before:
+                    wanted[name] = schema
+        outdated = {name for name in before if name in there and name not in wanted}
+        for name in asked.keys() & wanted.keys() & there.keys():
+            if not index_is_like(
+                there[name], asked[name], strictly=asked[name] != before.get(name)
+            ):
+                outdated.add(name)
+        for name in sorted(outdated):
+            request(client.delete_payload_index, collection, field_name=name, wait=True)
+        for name in sorted(wanted.keys() - (there.keys() - outdated)):
+            request(
+                client.create_payload_index,
+                collection,
+                field_name=name,
+                field_schema=wanted[name],
+                wait=True,
+            )
 
     def _create(
         self,
@@ -185,11 +207,16 @@ def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     return dict(vectors) if isinstance(vectors, dict) else {"": vectors}
 
 
-def _is_other_news(info: models.CollectionInfo, metadata: Mapping[str, Any]) -> bool:
-    """Whether something else is said of a table's collection that needs no other points."""
+def _news(info: models.CollectionInfo, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What else is to be said of a table's collection that needs no other points, if anything."""
     said = about(info)
-    is_own = bool(said) and all(said.get(name) == metadata[name] for name in ("dataset", "table"))
-    return is_own and said != {**said, **metadata}
+    if not said:
+        return dict(metadata)
+    is_own = all(said.get(name) == metadata.get(name) for name in ("dataset", "table"))
+    # What nobody asks for any more is not merely unsaid.
+    kept = {name: value for name, value in said.items() if name not in ("index", "numbers")}
+    news = {**kept, **metadata}
+    return news if is_own and news != said else None
 
 
 def about(info: models.CollectionInfo) -> dict[str, Any]:

@@ -37,6 +37,9 @@ ResourceModel: type[BaseModel] = create_model(  # type: ignore[call-overload]
     },
 )
 
+# What a load says of its resources, by their names, as arguments of `qdrant_adapter`.
+ADAPTER_HINTS = ("embed", "keywords", "index")
+
 
 class RetryPolicyModel(BaseModel):
     """Arguments of Dagster's `RetryPolicy`."""
@@ -107,7 +110,7 @@ def resolve_retry_policy(
 
 
 def resolve_source(context: ResolutionContext, model: Any) -> Any:
-    """What a load names, if it is a source, with the resources that `embed` names."""
+    """What a load names, if it is a source, with the resources that `embed` and so on name."""
     at_source = context.at_path("source")
     data = at_source.resolve_value(model.source)
     if isinstance(data, str):
@@ -125,10 +128,12 @@ def resolve_source(context: ResolutionContext, model: Any) -> Any:
         source = as_source(data, None)
     except TypeError as error:
         _fail(at_source, str(error).replace("`dlt_source`", "`source`"), model)
-    if isinstance(model.embed, Mapping):
-        for name in model.embed:
+    for hint in ADAPTER_HINTS:
+        said = getattr(model, hint)
+        for name in said if isinstance(said, Mapping) else ():
             if name not in source.resources:
-                _fail(context.at_path("embed").at_path(name), unknown_resource(name, source), model)
+                message = unknown_resource(name, source, hint)
+                _fail(context.at_path(hint).at_path(name), message, model)
     return data
 
 
@@ -149,10 +154,10 @@ def made(data: Any) -> Any:
     return data() if is_function else data
 
 
-def unknown_resource(name: str, source: DltSource) -> str:
-    """What to say of a resource in `embed` that a source does not have."""
+def unknown_resource(name: str, source: DltSource, hint: str) -> str:
+    """What to say of a resource in `embed` and the like that a source does not have."""
     known = ", ".join(f"`{known}`" for known in source.resources)
-    return f"`embed` names the resource `{name}`, which the source does not have. It has {known}."
+    return f"`{hint}` names the resource `{name}`, which the source does not have. It has {known}."
 
 
 def _fail(context: ResolutionContext, message: str, model: BaseModel) -> NoReturn:

@@ -21,7 +21,7 @@ def collections(qdrant_target: Target, dataset: str):
     options = QdrantResource(**qdrant_target.options).configuration().connection
     with connect(options) as connection:
         collections = Collections(connection, dataset, "_")
-        indexes: Any = {"load": "keyword", "number": "keyword"}
+        indexes: Any = {name: {"type": "keyword"} for name in ("load", "number")}
         collections.ensure(f"{dataset}_films", metadata={}, vectors={}, indexes=indexes)
         yield collections
 

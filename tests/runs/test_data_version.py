@@ -30,9 +30,9 @@ def memory(model, dataset) -> QdrantResource:
     return QdrantResource(location=f":memory:{dataset}", **model)
 
 
-def films(rows=FILMS, embed="title", **hints):
+def films(rows=FILMS, embed="title", index=None, **hints):
     hints = {"write_disposition": "merge", "primary_key": "id"} | hints
-    return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed=embed)
+    return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed=embed, index=index)
 
 
 def films_of(*args, **hints) -> dg.AssetsDefinition:
@@ -220,6 +220,7 @@ class TestCodeVersion:
             code_version(embed=["title", "plot"]),
             code_version(primary_key="title"),
             code_version(write_disposition="append"),
+            code_version(index=["title"]),
         ]
         assert code_version([]) == versions[0]
         monkeypatch.setenv("DESTINATION__QDRANT__MODEL", "BAAI/bge-base-en")

@@ -119,6 +119,8 @@ class LoadTargets:
                 plan = replace(plan, embed=there.embed)
         elif (there.embed or there.keywords) and not self._brings_rows(plan.table_name):
             plan = replace(plan, embed=there.embed, keywords=there.keywords)
+        if there.index and not plan.index and not self._brings_rows(plan.table_name):
+            plan = replace(plan, index=there.index, numbers=there.numbers)
         if plan.keywords and plan.keywords.avg_len is None and plan.keywords.fits(there.keywords):
             plan = replace(plan, keywords=there.keywords)
         return plan

@@ -46,8 +46,17 @@ def has_vectors_for(
 
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
-    """Whether a collection holds vectors of another model, or of other columns, than it shall."""
-    return not (_holds_texts(plan, info, embedding) and _holds_keywords(plan, info))
+    """Whether a collection holds other vectors than it shall, or other decimals as numbers."""
+    return not (
+        _holds_texts(plan, info, embedding)
+        and _holds_keywords(plan, info)
+        and _holds_numbers(plan, info)
+    )
+
+
+def _holds_numbers(plan: TablePlan, info: models.CollectionInfo) -> bool:
+    """Whether the decimals that are to be numbers, and no others, are numbers in all rows."""
+    return sorted(about(info).get("numbers") or ()) == list(plan.numbers)
 
 
 def _holds_texts(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
@@ -160,9 +169,12 @@ def _announce(
     made = about(before) if before else {}
     if before and _holds_texts(plan, before, config.embedding):
         logger.warning(
-            "Collection `%s` gets other keywords. Its %d points are copied with the vectors that "
+            "Collection `%s` gets other %s. Its %d points are copied with the vectors that "
             "they have. The former ones can be searched until then.",
             plan.collection,
+            "indexes of decimals, which are numbers where they are indexed"
+            if _holds_keywords(plan, before)
+            else "keywords",
             total,
         )
         return

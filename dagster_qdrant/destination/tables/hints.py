@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlt.common.schema.utils import get_columns_names_with_prop, is_complete_column
 
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.payload_indexes import Index
 from dagster_qdrant.errors import QdrantTerminalError
 
 if TYPE_CHECKING:
@@ -38,11 +39,16 @@ class TableHint:
         nested: The same of the lists in its rows, which are tables of their own, by the list. A
             list in a list is named after both, with `__` between.
         keywords: Whose keywords are searched for, and how; None: none.
+        index: By column the payload index by which its rows are filtered; None: as its type asks.
+        numbers: The decimals among these columns that are stored as numbers. It follows from the
+            others, and tells how the rows of a collection are stored.
     """
 
     embed: tuple[str, ...] = ()
     nested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keywords: Keywords | None = None
+    index: Mapping[str, Index] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
@@ -50,6 +56,8 @@ class TableHint:
             "embed": list(self.embed),
             "nested": {name: list(columns) for name, columns in self.nested.items()},
             "keywords": self.keywords and self.keywords.to_json(),
+            "index": {name: index and dict(index) for name, index in self.index.items()},
+            "numbers": list(self.numbers),
         }
         return {name: value for name, value in said.items() if value}
 
@@ -61,6 +69,8 @@ class TableHint:
             embed=tuple(said.get("embed") or ()),
             nested={name: tuple(columns) for name, columns in nested.items()},
             keywords=Keywords.of(said.get("keywords")),
+            index=dict(said.get("index") or {}),
+            numbers=tuple(said.get("numbers") or ()),
         )
 
     @classmethod
@@ -87,13 +97,14 @@ class TableHint:
         embed = _normalized(said.embed, naming)
         nested = {name: _normalized(columns, naming) for name, columns in said.nested.items()}
         keywords = said.keywords and said.keywords.with_columns(embed, naming.normalize_path)
-        return cls(embed, nested, keywords)
+        index = {naming.normalize_path(name): each for name, each in said.index.items()}
+        return cls(embed, nested, keywords, index)
 
     @property
     def own(self) -> TableHint:
         """What is said of the table itself, without the lists in its rows."""
         has_keywords = self.keywords is not None and bool(self.keywords.columns)
-        return TableHint(self.embed, keywords=self.keywords if has_keywords else None)
+        return replace(self, nested={}, keywords=self.keywords if has_keywords else None)
 
     def of_list(self, name: str) -> TableHint:
         """What is said of a list in its rows."""
@@ -144,10 +155,17 @@ def marked_columns(table: TTableSchema) -> tuple[str, ...]:
 
 def keywords_of(resource: DltResource) -> Keywords | None:
     """The keywords by which a resource asks to be found."""
+    return _hint_on(resource).keywords
+
+
+def indexes_of(resource: DltResource) -> Mapping[str, Index]:
+    """The payload indexes that a resource asks for, by column as it was named to the adapter."""
+    return _hint_on(resource).index
+
+
+def _hint_on(resource: DltResource) -> TableHint:
     hints: Mapping[str, Any] = resource._hints or {}
-    return TableHint.read(
-        (hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {}
-    ).keywords
+    return TableHint.read((hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {})
 
 
 def embedded_columns(resource: DltResource) -> list[str]:

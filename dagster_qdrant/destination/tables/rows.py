@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_qdrant.destination.tables.payload_indexes import as_number
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.table_plan import (
     EMBEDDING_HASH,
@@ -55,6 +56,10 @@ class Row:
         """
         content = content_of(payload, plan)
         identity = content if identity is None else identity
+        if plan.numbers:  # the id stays what it was
+            there = payload.keys() & set(plan.numbers)
+            payload.update({name: as_number(payload[name]) for name in there})
+            content = content_of(payload, plan)
         text = keywords = embedding_text(payload, plan.embed, plan.variants)
         keywords_hash = None
         if plan.keywords is None:

@@ -23,6 +23,11 @@ from dlt.common.schema.utils import (
 
 from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.payload_indexes import (
+    Index,
+    is_stored_as_number,
+    settled_index,
+)
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
 from dagster_qdrant.qdrant.collections import IndexType
 
@@ -63,6 +68,8 @@ class TablePlan:
         embed: The columns whose text is embedded, in the order of the text.
         in_any_order: Whether nobody said in which order.
         keywords: Whose keywords are searched for, and how; None: none.
+        index: The payload indexes that were asked for, by column.
+        numbers: The decimals that are stored as numbers, since their index finds nothing else.
         variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
@@ -89,6 +96,8 @@ class TablePlan:
     embed: tuple[str, ...]
     in_any_order: bool
     keywords: Keywords | None
+    index: Mapping[str, Index]
+    numbers: tuple[str, ...]
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
@@ -110,10 +119,16 @@ class TablePlan:
     @property
     def said(self) -> TableHint:
         """What was said of the table, with columns as the schema writes them."""
-        return TableHint(self.embed, keywords=self.keywords)
+        return TableHint(self.embed, keywords=self.keywords, index=self.index, numbers=self.numbers)
 
     @property
-    def indexes(self) -> dict[str, IndexType]:
+    def indexes(self) -> dict[str, Mapping[str, Any]]:
+        """The payload indexes that there have to be, by field."""
+        asked = {name: index for name, index in self.index.items() if index is not None}
+        return asked | {name: {"type": kind} for name, kind in self._own_indexes.items()}
+
+    @property
+    def _own_indexes(self) -> dict[str, IndexType]:
         """The payload fields that loads and checks filter or sort by."""
         indexes = dict(self.dlt_indexes)
         if self.embed:
@@ -245,6 +260,8 @@ class TablePlan:
         is_parent = len(get_nested_tables(schema.tables, str(table["name"]))) > 1
         hint = hint_of(table, schema)
         said = said or hint or TableHint(embed=marked_columns(table))
+        types = {name: column.get("data_type") for name, column in columns.items()}
+        index = {name: settled_index(each, types.get(name)) for name, each in said.index.items()}
         # In an order that does not depend on which column came first in the rows.
         key = sorted(key)
         links = {
@@ -264,6 +281,10 @@ class TablePlan:
             embed=said.embed,
             in_any_order=hint is None,
             keywords=said.keywords,
+            index=index,
+            numbers=tuple(
+                name for name in sorted(index) if is_stored_as_number(index[name], types.get(name))
+            ),
             variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")

@@ -109,7 +109,8 @@ def test_paging_by_time_gives_each_point_once_however_many_share_a_time(
     config = resource.configuration()
     with connect(config.connection) as connection:
         collections = Collections(connection, dataset, "_")
-        collections.ensure(f"{dataset}_times", metadata={}, vectors={}, indexes={"at": "datetime"})
+        indexes = {"at": {"type": "datetime"}}
+        collections.ensure(f"{dataset}_times", metadata={}, vectors={}, indexes=indexes)
         points = [
             models.PointStruct(
                 id=number, vector={}, payload={"n": number, "at": f"2026-01-01T00:00:{at:02}Z"}
