@@ -56,7 +56,7 @@ def qdrant_adapter(
     Raises:
         ValueError: If no column is named, or something that cannot be.
 
-    Example:
+    Examples:
         >>> films = [{"title": "Blade Runner", "year": 1982}]
         >>> qdrant_adapter(films, embed=["title"], keywords=True).name
         'content'

@@ -77,7 +77,7 @@ def qdrant_assets(
         ValueError: If `checks` is something else.
         DagsterInvariantViolationError: If `group_name` is given and the translator sets groups.
 
-    Example:
+    Examples:
         >>> @qdrant_assets(
         ...     dlt_source=qdrant_adapter(movies, embed="title"), dataset_name="movies_dataset"
         ... )
@@ -132,7 +132,7 @@ def build_qdrant_assets(
     from its key; the assets' names are those of the first partition's source. `resource_key` is the
     key of the `QdrantResource` that loads, where a project has several.
 
-    Example:
+    Examples:
         >>> movies = build_qdrant_assets(
         ...     dlt_source=qdrant_adapter(movies, embed="title"), dataset_name="movies_dataset"
         ... )

@@ -41,7 +41,7 @@ def build_qdrant_checks(
     Raises:
         DagsterInvalidDefinitionError: For other assets, and for assets that check themselves.
 
-    Example:
+    Examples:
         >>> checks = build_qdrant_checks([movie_assets])
         >>> job = define_asset_job("check_movies", AssetSelection.checks(*checks))
         >>> Definitions(

@@ -172,20 +172,21 @@ class QdrantCollectionsComponent(Component, Resolvable):
 
     Override `get_asset_spec` in a subclass to change all of its assets.
 
-    Example:
-        >>> type: dagster_qdrant.QdrantCollectionsComponent
-        >>> attributes:
-        >>>   qdrant:
-        >>>     location: https://my-cluster.qdrant.io
-        >>>     api_key: "{{ env.QDRANT_API_KEY }}"
-        >>>   loads:
-        >>>     - source: .loads.films
-        >>>       dataset_name: movies_dataset
-        >>>       embed:
-        >>>         films: [title, plot]
-        >>>       checks: true
-        >>>       translation:
-        >>>         group_name: search
+    For example, in a `defs.yaml`:
+
+        type: dagster_qdrant.QdrantCollectionsComponent
+        attributes:
+          qdrant:
+            location: https://my-cluster.qdrant.io
+            api_key: "{{ env.QDRANT_API_KEY }}"
+          loads:
+            - source: .loads.films
+              dataset_name: movies_dataset
+              embed:
+                films: [title, plot]
+              checks: true
+              translation:
+                group_name: search
     """
 
     loads: Sequence[QdrantLoad]

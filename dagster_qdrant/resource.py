@@ -37,26 +37,27 @@ class QdrantResource(QdrantOptions):
     secrets.toml or config.toml, `DESTINATION__QDRANT__...`), then to its default. Nothing set at
     all means `http://localhost:6333` without a key.
 
-    Example:
-        >>> from dagster import AssetExecutionContext, Definitions, EnvVar
-        >>> from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
-        >>>
-        >>> movies = [{"id": 1, "title": "Blade Runner"}, {"id": 2, "title": "Alien"}]
-        >>>
-        >>> @qdrant_assets(
-        ...     dlt_source=qdrant_adapter(movies, embed="title"), dataset_name="movies_dataset"
-        ... )
-        ... def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource):
-        ...     yield from qdrant.run(context)
-        >>>
-        >>> defs = Definitions(
-        ...     assets=[movie_assets],
-        ...     resources={
-        ...         "qdrant": QdrantResource(
-        ...             location="https://my-cluster.qdrant.io", api_key=EnvVar("QDRANT_API_KEY")
-        ...         )
-        ...     },
-        ... )
+    For example, with Qdrant Cloud:
+
+        from dagster import AssetExecutionContext, Definitions, EnvVar
+        from dagster_qdrant import QdrantResource, qdrant_adapter, qdrant_assets
+
+        movies = [{"id": 1, "title": "Blade Runner"}, {"id": 2, "title": "Alien"}]
+
+        @qdrant_assets(
+            dlt_source=qdrant_adapter(movies, embed="title"), dataset_name="movies_dataset"
+        )
+        def movie_assets(context: AssetExecutionContext, qdrant: QdrantResource):
+            yield from qdrant.run(context)
+
+        defs = Definitions(
+            assets=[movie_assets],
+            resources={
+                "qdrant": QdrantResource(
+                    location="https://my-cluster.qdrant.io", api_key=EnvVar("QDRANT_API_KEY")
+                )
+            },
+        )
     """
 
     @contextlib.contextmanager
@@ -66,7 +67,7 @@ class QdrantResource(QdrantOptions):
         Raises:
             QdrantConfigurationError: If the options contradict each other.
 
-        Example:
+        Examples:
             >>> with qdrant.get_client() as client:
             ...     client.get_collections()
         """
@@ -137,7 +138,7 @@ class QdrantResource(QdrantOptions):
         Raises:
             QdrantTerminalError: If there is no such collection, or it cannot be searched so.
 
-        Example:
+        Examples:
             >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
             ['Blade Runner']
         """
@@ -165,7 +166,7 @@ class QdrantResource(QdrantOptions):
         Raises:
             QdrantTerminalError: If there is no such table, or its rows do not bear their partition.
 
-        Example:
+        Examples:
             >>> qdrant.drop_partition("shop", "sales", "2026-01-01")
             {'sales': 120, 'sales__items': 311}
         """

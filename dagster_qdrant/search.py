@@ -106,7 +106,7 @@ class QdrantSearch:
         destination: Where to search; by default the destination that the options describe.
         **options: Options of `dagster_qdrant.destination.qdrant`, say `location` or `path`.
 
-    Example:
+    Examples:
         >>> films = QdrantSearch(path="data")
         >>> [hit.payload["title"] for hit in films.search("cinema", "films", "robots", limit=1)]
         ['Blade Runner']

@@ -72,7 +72,7 @@ class QdrantTranslatorData(DltResourceTranslatorData):
 class QdrantDltTranslator(DagsterDltTranslator):
     """Names assets after their collections. Override `get_asset_spec` to change anything.
 
-    Example:
+    Examples:
         >>> class InGroup(QdrantDltTranslator):
         ...     def get_asset_spec(self, data):
         ...         spec = super().get_asset_spec(data)

@@ -53,7 +53,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
     Raises:
         QdrantConfigurationError: For an option that is not known.
 
-    Example:
+    Examples:
         >>> import dlt
         >>> from dagster_qdrant import qdrant_adapter
         >>> movies = [{"id": 1, "title": "Blade Runner"}]

@@ -207,7 +207,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
             destination_name: Name of the section in dlt's configuration, if not "qdrant".
             partition: The part of the tables that a load brings; `replace` replaces only that.
 
-        Example:
+        Examples:
             >>> dlt.pipeline("movies", destination=QdrantResource(path="data").destination())
         """
         from dagster_qdrant.destination import qdrant

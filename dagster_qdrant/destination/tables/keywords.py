@@ -24,7 +24,7 @@ class Keywords:
     Raises:
         ValueError: For a language without rules, or a length that cannot be.
 
-    Example:
+    Examples:
         >>> Keywords("german", columns=["title"])
         Keywords(language='german', columns=('title',), avg_len=None)
     """
