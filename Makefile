@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-lowest browser pictures lint format bench clean
+.PHONY: help install demo dev test test-lowest browser pictures docs docs-serve lint format bench clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,18 @@ pictures: install browser  ## Make the README's pictures anew.
 	$(BIN)/python -m pytest tests/browser
 	$(BIN)/python -m tests.browser.pictures
 
+docs: $(VENV)-docs/installed  ## Build the documentation into build/docs; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+
+docs-serve: $(VENV)-docs/installed  ## Show the documentation on http://localhost:8000, as it is edited.
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs serve
+
+$(VENV)-docs/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
+
 lint: install  ## Check style, types, and which room imports from which.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -60,4 +72,4 @@ bench: install  ## Time loads side by side with what they could be and what othe
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove the environments and the example's data.
-	rm -rf $(VENV) $(VENV)-lowest example_project/data
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-lowest build example_project/data

@@ -1,14 +1,17 @@
-"""The README's code runs, and its tables name what there is."""
+"""The code of the README and the docs runs, their links lead somewhere, their tables name all."""
 
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
+import dagster_qdrant
 from dagster_qdrant import (
     QdrantCollectionsComponent,
     QdrantResource,
@@ -16,12 +19,22 @@ from dagster_qdrant import (
     qdrant_adapter,
 )
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+CODE = re.compile(r"```python(?: title=\"(\w+)\.py\")?\n(.*?)```", flags=re.DOTALL)
 
 
-@pytest.fixture
-def text() -> str:
-    return README.read_text(encoding="utf-8")
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+PAGES_WITH_CODE = [page for page in map(named, PAGES) if CODE.search(text_of(page))]
 
 
 @pytest.fixture(autouse=True)
@@ -30,35 +43,96 @@ def _packaged_model(model, monkeypatch):
     monkeypatch.setenv("DESTINATION__QDRANT__MODEL_PATH", model["model_path"])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_its_code_runs_from_top_to_bottom(text, monkeypatch, tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) > 8
-    (tmp_path / "code_of_the_readme.py").write_text("\n".join(blocks))
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run a page's code from top to bottom, beside the files that it or the tutorial names."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    code = importlib.import_module("code_of_the_readme")
-    code.test_films_can_be_found()
-    assert code.result.success
-    dg.Definitions.validate_loadable(code.defs)
+    before = set(sys.modules)
+
+    def run(page: str) -> ModuleType:
+        lines = []
+        files = dict(CODE.findall(text_of("docs/tutorial.md")))
+        for name, code in CODE.findall(text_of(page)):
+            if name:
+                files[name] = code
+                lines.append(f"import {name}\n")
+            else:
+                lines.append(code)
+        for name, code in files.items():
+            if name:
+                (tmp_path / f"{name}.py").write_text(code)
+        (tmp_path / "code_of_the_page.py").write_text("".join(lines))
+        return importlib.import_module("code_of_the_page")
+
+    yield run
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, run):
+    code = run(page)
+    files = [each for each in vars(code).values() if isinstance(each, ModuleType)]
+    of_page = [each for each in files if Path(code.__file__).parent == _folder(each)]
+    for module in [code, *of_page]:
+        for name, value in vars(module).items():
+            if name == "result":
+                assert value.success
+            elif name.startswith("test_"):
+                value()
+            elif isinstance(value, dg.Definitions):
+                dg.Definitions.validate_loadable(value)
+            elif isinstance(value, dg.AssetsDefinition):
+                given = {"qdrant": QdrantResource(location=":memory:")}
+                dg.Definitions.validate_loadable(dg.Definitions(assets=[value], resources=given))
+
+
+def _folder(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).parent if file else None
+
+
+def test_the_pages_with_code_are_found():
+    assert len(PAGES_WITH_CODE) > 12
+    assert sum(len(CODE.findall(text_of(page))) for page in PAGES_WITH_CODE) > 25
+
+
+def test_the_scheduled_checks_of_the_docs_pass(run):
+    code = run("docs/guides/checks.md")
+    dg.materialize([code.film_assets], resources={"qdrant": code.qdrant})
     job = code.defs.resolve_job_def("check_films")
     checked = job.execute_in_process().get_asset_check_evaluations()
     assert len(checked) == 7
     assert all(check.passed for check in checked)
-    made_by_hand = [code.film_assets, code.book_assets, code.shop_assets, code.event_assets]
-    others = [code.owned, code.best_films, code.checked_assets, code.answer]
-    everything = dg.Definitions(
-        assets=[*made_by_hand, *others], resources={"qdrant": code.qdrant, "cloud": code.cloud}
-    )
-    dg.Definitions.validate_loadable(everything)
-    assert [definition.key for definition in code.owned.specs]
-    [books] = [key for key in code.automated.resolve_all_asset_keys() if key.path[-1] == "books"]
-    assert code.automated.resolve_asset_graph().get(books).freshness_policy
+
+
+def test_the_automation_of_the_docs_runs(run):
+    code = run("docs/guides/automation.md")
+    [owned] = [key for key in code.automated.resolve_all_asset_keys() if key.path[0] == "owned"]
+    spec = code.automated.resolve_asset_graph().get(owned)
+    assert spec.freshness_policy
+    assert (spec.group_name, list(spec.owners)) == ("search", ["team:search"])
     assert code.automated.resolve_implicit_global_asset_job_def().execute_in_process().success
-    assert code.cloud.api_key == "QDRANT_API_KEY"  # the variable's name
 
 
-def test_its_yaml_runs(text):
-    [written] = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+def test_the_keys_of_the_docs_are_names_of_variables(run):
+    code = run("docs/guides/production.md")
+    assert code.cloud.api_key == "QDRANT_API_KEY"
+    assert dg.Definitions(resources={"qdrant": code.cloud}).resources
+
+
+def test_the_tutorial_embeds_nothing_the_second_time(run):
+    code = run("docs/tutorial.md")
+    again = dg.materialize([code.films.film_assets], resources={"qdrant": code.films.qdrant})
+    [event] = again.asset_materializations_for_node("film_assets")
+    assert event.metadata["rows_embedded"].value == 0
+    assert event.metadata["points_unchanged"].value == 3
+
+
+def test_the_yaml_of_the_docs_runs():
+    [written] = re.findall(r"```yaml\n(.*?)```", text_of("docs/guides/yaml.md"), flags=re.DOTALL)
     with create_defs_folder_sandbox() as sandbox:
         path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path="my_load")
         (path / "defs.yaml").write_text(written)
@@ -72,28 +146,63 @@ def test_its_yaml_runs(text):
     assert all(check.passed for check in result.get_asset_check_evaluations())
 
 
-def test_its_table_of_checks_names_every_check(text):
-    table = text.split("### Asset checks")[1].split("### As YAML")[0]
+def test_the_table_of_checks_names_every_check():
+    table = text_of("docs/guides/checks.md").split("## The checks")[1].split("## ")[0]
     source = qdrant_adapter([{"title": "Moon"}], embed="title")
     checks = build_qdrant_assets(dlt_source=source, checks=True).check_keys
     assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == {c.name for c in checks}
 
 
-def test_its_table_of_options_names_every_field(text):
-    table = text.split("## Options")[1].split("### Keys")[0]
-    named = set(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE))
-    fields = {name for cell in named for name in re.findall(r"`(\w+)`", cell)}
+def test_the_table_of_options_names_every_field():
+    table = text_of("docs/reference/options.md").split("## As environment")[0]
+    cells = set(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE))
+    fields = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert fields == set(QdrantResource.model_fields)
 
 
-def test_its_commands_are_in_the_makefile(text):
-    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
-    for command in re.findall(r"make (\w+)", text):
-        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE)
+def test_the_table_of_a_materialization_names_every_entry(run):
+    code = run("docs/tutorial.md")
+    result = dg.materialize([code.films.film_assets], resources={"qdrant": code.films.qdrant})
+    [event] = result.asset_materializations_for_node("film_assets")
+    listed = set(re.findall(r"`([\w/]+)`", text_of("docs/reference/materializations.md")))
+    shown = {name for name in event.metadata if not name.startswith("seconds_")}
+    assert shown - listed == set()
 
 
-def test_each_fault_in_its_table_has_a_test_that_says_the_same(text):
-    table = text.split("### When something goes wrong")[1].split("\n## ")[0]
+def test_the_reference_names_every_public_name():
+    listed = set(
+        re.findall(r"^::: ([\w.]+)$", text_of("docs/reference/python.md"), flags=re.MULTILINE)
+    )
+    public = {f"dagster_qdrant.{name}" for name in dagster_qdrant.__all__}
+    assert public <= listed
+    for name in listed:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_commands_of_the_docs_are_in_the_makefile():
+    makefile = text_of("Makefile")
+    for page in map(named, PAGES):
+        for command in re.findall(
+            r"make ([a-z-]+)(?=[`\s]*(?:#|$|`))", text_of(page), re.MULTILINE
+        ):
+            assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), (page, command)
+
+
+@pytest.mark.parametrize("page", map(named, PAGES))
+def test_the_links_of_a_page_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text_of(page)):
+        file, _, anchor = target.partition("#")
+        linked = (ROOT / page).parent / file if file else ROOT / page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\s-]", "", each).strip().lower() for each in headings]
+            assert anchor in [re.sub(r"[\s-]+", "-", each) for each in slugs], target
+
+
+def test_each_fault_in_the_table_has_a_test_that_says_the_same():
+    table = text_of("docs/troubleshooting.md")
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 15
     for row in rows:
@@ -105,7 +214,7 @@ def test_each_fault_in_its_table_has_a_test_that_says_the_same(text):
 
 def source_of_test(file: str, name: str) -> str:
     """The code of a test, with its decorators."""
-    code = (README.parent / "tests" / file).read_text(encoding="utf-8")
+    code = text_of(f"tests/{file}")
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
