@@ -13,17 +13,23 @@ help:  ## List the commands.
 install: $(VENV)/installed  ## Create the environment.
 
 $(VENV)/installed: pyproject.toml
+	@echo "Installing what is needed into $(VENV). The first time this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev
 	@touch $@
 
+# One Dagster for both: `make dev` shows what `make demo` did.
+demo dev: export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(CURDIR)/example_project/data/dagster)
+
 demo: install  ## Load the example's assets through Dagster and search them.
+	@mkdir -p "$$DAGSTER_HOME" && touch "$$DAGSTER_HOME/dagster.yaml"
 	@$(BIN)/python -m example_project.demo
+	@echo "Next: 'make dev' shows these runs in Dagster. docs/tutorial.md loads data of your own."
 
 dev: install  ## Open Dagster's pages with the example, on http://localhost:3000.
-	@mkdir -p example_project/data/dagster && touch example_project/data/dagster/dagster.yaml
-	DAGSTER_HOME=$(CURDIR)/example_project/data/dagster $(BIN)/dagster dev
+	@mkdir -p "$$DAGSTER_HOME" && touch "$$DAGSTER_HOME/dagster.yaml"
+	$(BIN)/dagster dev
 
 # The tests of the UI come first and alone: they share one Dagster, which works all the time.
 test: install  ## Run the tests; those of the UI are skipped without a browser.
