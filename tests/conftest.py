@@ -62,17 +62,25 @@ def dataset() -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test against the kinds of Qdrant that matter to it."""
-    if "qdrant_target" in metafunc.fixturenames:
+    if "qdrant_kind" in metafunc.fixturenames:
         folder = Path(metafunc.module.__file__ or "").relative_to(Path(__file__).parent).parts[0]
         marked = metafunc.definition.get_closest_marker("every_qdrant") is not None
-        kinds = targets(folder, every=marked)
-        metafunc.parametrize("qdrant_target", kinds, indirect=True)
+        metafunc.parametrize("qdrant_kind", targets(folder, every=marked), indirect=True)
 
 
 @pytest.fixture
-def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
-    """A Qdrant to test against."""
-    with request.param(tmp_path) as qdrant_target:
+def qdrant_kind(request: pytest.FixtureRequest) -> Callable[[Path], Any]:
+    """How to make a Qdrant of one kind."""
+    kind: Callable[[Path], Any] = request.param
+    return kind
+
+
+@pytest.fixture
+def qdrant_target(
+    qdrant_kind: Callable[[Path], Any], tmp_path: Path, dataset: str
+) -> Iterator[Target]:
+    """A Qdrant to test against. Modules that need certain kinds have a fixture of their own."""
+    with qdrant_kind(tmp_path) as qdrant_target:
         yield qdrant_target
         qdrant_target.clean_up(dataset)
 

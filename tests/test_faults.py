@@ -679,11 +679,11 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     resource, qdrant_target, model, dataset, tmp_path, load, monkeypatch
 ):
     from dagster_qdrant.destination.loads.load_leases import LoadLease
-    from dagster_qdrant.destination.writing.table_loader import TableLoader
+    from dagster_qdrant.destination.writing.text_vectors import TextVectors
 
-    original = TableLoader._take_vectors
+    original = TextVectors.give
 
-    def slow(self: TableLoader, embedding: Any) -> None:
+    def slow(self: TextVectors, embedding: Any) -> None:
         original(self, embedding)
         if "slow" not in marks and self._plan.table_name == "films":
             marks.append("slow")
@@ -699,7 +699,7 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
 
     more = [{"id": 100 + number, "title": "more"} for number in range(3)]
     marks: list[str] = []
-    monkeypatch.setattr(TableLoader, "_take_vectors", slow)
+    monkeypatch.setattr(TextVectors, "give", slow)
     result = materialize(resource, dataset, "append", retries=0)
     monkeypatch.undo()
     [event] = result.filter_events(lambda event: event.is_step_failure)

@@ -5,10 +5,9 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
@@ -21,13 +20,11 @@ from dagster_qdrant.destination.tables.table_plan import (
     SUPERSEDED,
     TablePlan,
 )
-from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
+from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.destination.writing.loaded_ids import FileIds
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
-from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
-from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
-from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, vector_params
+from dagster_qdrant.destination.writing.text_vectors import EmbeddedWindow, TextVectors
+from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.stopping import refuse_if_stopping
 
 
@@ -46,29 +43,6 @@ class _Arrived:
     point_ids: set[str]
     brought: set[str]
     existing: Future[dict[str, Mapping[str, Any]]] | None = None
-
-
-@dataclass
-class _Embedding:
-    """A window whose texts are being embedded.
-
-    Args:
-        window: The window.
-        rows_read: How many rows it was made of.
-        vectors: Vectors that were there already, by their texts' hash.
-        new: The hashes of the texts in the model.
-        texts: These texts.
-        started: When they were given to it.
-        keywords: The vectors of the rows' keywords, by point id.
-    """
-
-    window: Window
-    rows_read: int
-    vectors: dict[str, Any] = field(default_factory=dict)
-    new: list[str] = field(default_factory=list)
-    texts: TextsInWork | None = None
-    started: float = 0.0
-    keywords: dict[str, Any] = field(default_factory=dict)
 
 
 class TableLoader:
@@ -101,21 +75,12 @@ class TableLoader:
         self._config = config
         self._load_id = load_id
         self._ids = ids
-        # Where vectors may be that this load needs.
-        self._sources = [plan.target]
-        if plan.former and plan.embed:
-            former = collections.describe(plan.former)
-            held = vector_params(former).get(config.embedding.vector_name) if former else None
-            if held and held.size == vector_size(config.embedding):
-                self._sources.append(plan.former)
         self._looked_up = [EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, *sorted(plan.links)]
         if plan.dedup_sort:
             self._looked_up.append(plan.dedup_sort[0])
         if plan.merges_nested:
             self._looked_up.append(SUPERSEDED)
-        # The vectors that were made last, which may not be in the collection yet.
-        self._made: dict[str, Any] = {}
-        self._made_at = 0.0
+        self._vectors = TextVectors(collections, plan, config, self.counts)
 
     def load(self, windows: Iterable[list[Row]], report: Callable[[LoadCounts], None]) -> None:
         """Load windows one after the other. Doing it again changes nothing.
@@ -125,13 +90,13 @@ class TableLoader:
             report: Called after each window.
         """
         config = self._config
-        embedding: _Embedding | None = None
-        following: _Embedding | None = None
+        embedding: EmbeddedWindow | None = None
+        following: EmbeddedWindow | None = None
 
         def write_embedded() -> None:
             if embedding is None:
                 return
-            self._take_vectors(embedding)
+            self._vectors.give(embedding)
             writer.finish()
             writer.start(embedding.window)
             self._count(embedding)
@@ -165,7 +130,7 @@ class TableLoader:
                     if upcoming and all(map(upcoming.point_ids.isdisjoint, unsettled)):
                         upcoming.existing = look_ups.submit(self._look_up, upcoming.point_ids)
                     window = self._resolve(arrived, existing.result())
-                    following = self._start_to_embed(window, len(arrived.rows), embedding)
+                    following = self._vectors.start(window, len(arrived.rows), embedding)
                     write_embedded()
                     embedding = following
                 write_embedded()
@@ -287,90 +252,7 @@ class TableLoader:
         )
         return {str(record.id): record.payload or {} for record in records}
 
-    def _start_to_embed(
-        self, window: Window, rows_read: int, before: _Embedding | None
-    ) -> _Embedding:
-        """Begin to embed those texts of a window that no point has; keywords are done meanwhile."""
-        embedding = self._start_texts(window, rows_read, before)
-        if self._plan.keywords:
-            rows = {row.point_id: row.keywords for row in window.upsert if row.keywords}
-            vectors = self._plan.keywords.model.embed(rows.values())
-            embedding.keywords = {
-                id_: vector for id_, vector in zip(rows, vectors, strict=True) if vector.indices
-            }
-        return embedding
-
-    def _start_texts(self, window: Window, rows_read: int, before: _Embedding | None) -> _Embedding:
-        embedding = _Embedding(window, rows_read)
-        texts = {str(row.embedding_hash): row.text for row in window.upsert if row.text is not None}
-        if not texts:
-            return embedding
-        underway = set(before.new if before else ())
-        embedding.vectors = {name: self._made[name] for name in texts if name in self._made}
-        found = self._vectors_there_already(set(texts) - set(embedding.vectors) - underway)
-        self.counts.reused += sum(row.embedding_hash in found for row in window.upsert)
-        self.counts.embedded += sum(
-            row.text is not None and row.embedding_hash not in found for row in window.upsert
-        )
-        embedding.vectors |= found
-        embedding.new = [
-            name for name in texts if name not in embedding.vectors and name not in underway
-        ]
-        if embedding.new:
-            try:
-                embedder = load_embedder(self._config.embedding)
-            except EmbeddingError as error:
-                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
-            embedding.started = time.monotonic()
-            embedding.texts = embedder.start([str(texts[name]) for name in embedding.new])
-        return embedding
-
-    def _take_vectors(self, embedding: _Embedding) -> None:
-        """Wait for the texts of a window, and give each row that is written its vector."""
-        vectors = self._made | embedding.vectors
-        self._made = {}
-        if embedding.texts:
-            try:
-                made = embedding.texts.result()
-            except EmbeddingError as error:  # of a service
-                raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
-            self._made = dict(zip(embedding.new, made, strict=True))
-            now = time.monotonic()
-            self.counts.seconds_embedding += now - max(embedding.started, self._made_at)
-            self._made_at = now
-            self.counts.texts += len(embedding.new)
-            self.counts.tokens += embedding.texts.tokens
-            self._count_cut(embedding, embedding.texts.cut)
-        vectors |= self._made
-        for row in embedding.window.upsert:
-            row.vector = {}
-            if row.text is not None:
-                row.vector[self._config.embedding.vector_name] = vectors[str(row.embedding_hash)]
-            if row.point_id in embedding.keywords:
-                row.vector[KEYWORD_VECTOR] = embedding.keywords[row.point_id]
-        self.counts.keywords += len(embedding.keywords)
-
-    def _count_cut(self, embedding: _Embedding, cut: Mapping[int, int]) -> None:
-        """Count the texts that the model did not take as a whole."""
-        if not cut:
-            return
-        self.counts.texts_cut += len(cut)
-        self.counts.tokens_cut += sum(cut.values())
-        position = max(cut, key=lambda each: cut[each])
-        text_hash = embedding.new[position]
-        row = next(row for row in embedding.window.upsert if row.embedding_hash == text_hash)
-        window = load_embedder(self._config.embedding).max_tokens or 0
-        self.counts.note_cut(CutText(window + cut[position], window, _name(row, self._plan)))
-
-    def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
-        vector_name = self._config.embedding.vector_name
-        found: dict[str, Any] = {}
-        for collection in self._sources:
-            missing = embedding_hashes - set(found)
-            found |= self._collections.vectors(collection, vector_name, EMBEDDING_HASH, missing)
-        return found
-
-    def _count(self, embedding: _Embedding) -> None:
+    def _count(self, embedding: EmbeddedWindow) -> None:
         counts, window = self.counts, embedding.window
         counts.rows += embedding.rows_read
         counts.written += len(window.upsert)
@@ -379,9 +261,3 @@ class TableLoader:
         counts.deleted += len(window.deleted) + len(window.tombstones)
         counts.points += window.new_points
         counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
-
-
-def _name(row: Row, plan: TablePlan) -> str:
-    """What a reader knows a row by."""
-    key = [f"`{name}` {str(row.payload.get(name))[:100]}" for name in plan.key]
-    return " and ".join(key) or f"point {row.point_id}"
