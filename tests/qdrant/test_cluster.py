@@ -107,7 +107,7 @@ def test_rows_are_written_and_read_as_asked(
     resource = {**options, "write_ordering": "strong", "read_consistency": consistency}
     load_all_kinds(**resource)
     QdrantResource(**resource).search(dataset, "films", "film", limit=1)
-    reads = {"scroll", "query", "retrieve", "facet"}
+    reads = {"scroll", "query_batch", "retrieve", "facet"}
     seen = set()
     for operation, _, ordering, said in asked(the_server):
         if operation in WRITES:
@@ -115,7 +115,7 @@ def test_rows_are_written_and_read_as_asked(
         if operation in reads:
             assert said == sent, operation
             seen.add(operation)
-    assert {"scroll", "query", "retrieve"} <= seen
+    assert {"scroll", "query_batch", "retrieve"} <= seen
 
 
 def test_a_node_that_is_gone_behind_a_load_balancer_is_a_transient_failure(
