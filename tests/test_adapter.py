@@ -1,12 +1,15 @@
 """`qdrant_adapter`: the same call as dlt's, with mistakes said at once."""
 
+from typing import Any
+
 import dlt
 import pytest
 from dlt.extract import DltResource
 from dlt.extract.exceptions import ResourceExtractionError
+from dlt.pipeline.exceptions import PipelineStepFailed
 from pydantic import BaseModel
 
-from dagster_qdrant import QdrantTerminalError, qdrant_adapter
+from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
 from dagster_qdrant.destination.tables.hints import TABLE_HINT, embedded_columns
 
 
@@ -57,14 +60,24 @@ def test_columns_have_to_be_named(embed):
         qdrant_adapter([{"a": "x"}], embed=embed)
 
 
+def extract(resource: Any) -> int:
+    """How many rows come of a resource."""
+    destination = QdrantResource(location=":memory:adapter").destination()
+    extracted = dlt.pipeline("things", destination=destination).extract(resource)
+    metrics = extracted.metrics[extracted.loads_ids[0]][0]["resource_metrics"]
+    return metrics[resource.name].items_count
+
+
 def test_a_row_without_a_key_is_refused_where_it_comes_up():
     rows = [{"id": 1, "a": "x"}, {"a": "y"}]
     resource = qdrant_adapter(
         dlt.resource(rows, name="things", write_disposition="merge", primary_key="id"), embed="a"
     )
-    with pytest.raises(Exception, match="Row 2 of resource `things` has no value") as caught:
-        list(resource)
-    causes = [caught.value, caught.value.__cause__]
+    with pytest.raises(
+        PipelineStepFailed, match="Row 2 of resource `things` has no value"
+    ) as caught:
+        extract(resource)
+    causes = [caught.value, caught.value.__cause__, caught.value.__cause__.__cause__]
     assert any(isinstance(cause, QdrantTerminalError) for cause in causes)
 
 
@@ -79,6 +92,6 @@ def test_rows_are_counted_anew_each_time_and_after_filters_that_come_later():
         dlt.resource(rows, name="things", write_disposition="merge", primary_key="id"), embed="a"
     ).add_filter(lambda row: row["a"] != "dropped")
     for _ in range(2):
-        with pytest.raises(Exception, match="Row 3 of resource `things` has no value"):
-            list(resource)
-    assert len(list(resource.add_filter(lambda row: "id" in row))) == 2
+        with pytest.raises(PipelineStepFailed, match="Row 3 of resource `things` has no value"):
+            extract(resource)
+    assert extract(resource.add_filter(lambda row: "id" in row)) == 2
