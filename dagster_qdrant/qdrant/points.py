@@ -276,10 +276,14 @@ class Points:
         """
         from qdrant_client import models
 
-        order = models.OrderBy(key=field_name, direction=models.Direction.DESC)
+        start: Any = None
         payload = True if fields is None else [field_name, *fields]
         seen: set[Any] = set()
         while True:
+            # Made anew: of a time as text that is set later, pydantic warns when it is sent.
+            order = models.OrderBy(
+                key=field_name, direction=models.Direction.DESC, start_from=start
+            )
             records, _ = self.scroll(
                 collection, condition, limit=page, payload=payload, order_by=order
             )
@@ -289,7 +293,7 @@ class Points:
             if len(records) < page:
                 return
             seen.update(record.id for record in fresh)
-            order.start_from = (records[-1].payload or {})[field_name]
+            start = (records[-1].payload or {})[field_name]
             page *= 2
 
 

@@ -21,7 +21,9 @@ def collections(qdrant_target: Target, dataset: str):
     options = QdrantResource(**qdrant_target.options).configuration().connection
     with connect(options) as connection:
         collections = Collections(connection, dataset, "_")
-        indexes: Any = {name: {"type": "keyword"} for name in ("load", "number")}
+        indexes: Any = {name: {"type": "keyword"} for name in ("load", "number")} | {
+            "at": {"type": "datetime"}
+        }
         collections.ensure(f"{dataset}_films", metadata={}, vectors={}, indexes=indexes)
         yield collections
 
@@ -50,6 +52,19 @@ def test_pages_have_each_point_once(collections: Collections):
     assert [len(page) for page in pages] == [10, 10, 5]
     numbers = [int((point.payload or {})["number"]) for page in pages for point in page]
     assert sorted(numbers) == list(range(25))
+
+
+@pytest.mark.filterwarnings("error:.*serializ:UserWarning")
+def test_points_come_from_the_latest_time_on_without_a_warning(collections: Collections):
+    name = collections.name("films")
+    times = [f"2026-11-25T20:22:49.{n // 3:06}+00:00" for n in range(25)]  # three at a time
+    points = [
+        models.PointStruct(id=n, vector={}, payload={"at": time}) for n, time in enumerate(times)
+    ]
+    collections.connection.client.upsert(name, points=points, wait=True)
+    pages = collections.newest_first(name, None, "at", page=4)
+    found = [(point.payload or {})["at"] for page in pages for point in page]
+    assert found == sorted(times, reverse=True)
 
 
 def test_points_are_found_by_any_number_of_values(collections: Collections):
