@@ -63,6 +63,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         keywords=None,
         index={},
         numbers=(),
+        settings={},
         variants={},
         hard_delete=None,
         dedup_sort=None,

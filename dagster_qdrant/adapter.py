@@ -13,6 +13,7 @@ from dagster_qdrant.destination.tables.hints import (
 )
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.payload_indexes import read_indexes
+from dagster_qdrant.qdrant.asked_settings import asks_of_vectors, read_settings
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource
@@ -25,6 +26,7 @@ def qdrant_adapter(
     nested: Mapping[str | tuple[str, ...], str | list[str]] | None = None,
     keywords: bool | str | Keywords | Mapping[str, Any] | None = None,
     index: str | Sequence[str] | Mapping[str, Any] | None = None,
+    collection: Mapping[str, Any] | None = None,
 ) -> DltResource:
     """Say by what the rows of some data are found. With `embed` alone, the same as dlt's adapter.
 
@@ -49,6 +51,11 @@ def qdrant_adapter(
             "geo"; None: as the column's type asks), or one of Qdrant's own objects, say
             `models.KeywordIndexParams(type="keyword", is_tenant=True)`, or its fields as a dict.
             Columns of lists in the rows cannot be indexed.
+        collection: How the collection is set up: what Qdrant's create call takes, by its names, as
+            models or their fields (`hnsw_config`, `quantization_config`, `optimizers_config`,
+            `wal_config`, `strict_mode_config`, `on_disk_payload`, `shard_number`,
+            `replication_factor`, `write_consistency_factor`), and `distance`, `datatype`, `on_disk`
+            and `memory` of the vector. It holds for the lists of `nested` too.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
@@ -67,7 +74,13 @@ def qdrant_adapter(
 
     by_keywords = Keywords.of(keywords)
     indexes = read_indexes(index)
-    if not (embed or nested or indexes) and not (by_keywords and by_keywords.columns):
+    settings = read_settings(collection)
+    if (of_vectors := asks_of_vectors(settings)) and not (embed or nested):
+        raise ValueError(
+            f"`collection` has {', '.join(f'`{name}`' for name in of_vectors)}, which only vectors "
+            "of a model have. Name the columns that are embedded with `embed`."
+        )
+    if not (embed or nested or indexes or settings) and not (by_keywords and by_keywords.columns):
         raise ValueError(
             "`embed` must name the columns whose text is embedded: a column's name or a list of "
             f"them. It is {embed!r}. (A resource that needs no vectors need not be wrapped.)"
@@ -79,6 +92,7 @@ def qdrant_adapter(
         nested=_lists(nested or {}),
         keywords=by_keywords,
         index=indexes,
+        collection=settings,
     )
     resource = get_resource_for_adapter(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before

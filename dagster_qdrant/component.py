@@ -99,6 +99,13 @@ class QdrantLoad(Resolvable):
             "column, a type of Qdrant's or an object with its fields."
         ),
     ] = field(default_factory=dict)
+    collection: Annotated[
+        Mapping[str, Mapping[str, Any]],
+        Resolver.default(
+            description="By resource: how its collection is set up, by the names of Qdrant's "
+            "create call, and `distance`, `datatype` and `on_disk` of the vector."
+        ),
+    ] = field(default_factory=dict)
     name: Annotated[Optional[str], Resolver.default(description="Name of the op.")] = None
     pipeline_name: Annotated[
         Optional[str], Resolver.default(description="The name under which dlt keeps the state.")

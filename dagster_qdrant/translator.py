@@ -19,6 +19,7 @@ from dagster_qdrant.destination.tables.hints import (
     embedded_lists,
     indexes_of,
     keywords_of,
+    settings_of_collection,
 )
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def _hints(resource: DltResource) -> dict[str, str]:
         hints["keywords"] = json.dumps(keywords.to_json(), sort_keys=True)
     if index := indexes_of(resource):
         hints["index"] = json.dumps(index, sort_keys=True)
+    if settings := settings_of_collection(resource):
+        hints["collection"] = json.dumps(settings, sort_keys=True)
     if isinstance(resource.write_disposition, str):
         hints["write_disposition"] = resource.write_disposition
     if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:

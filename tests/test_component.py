@@ -230,10 +230,12 @@ def test_a_load_takes_what_the_adapter_takes(sandbox):
         embed={"films": "title"},
         keywords={"films": {"language": "german"}},
         index={"films": {"id": "integer", "title": {"type": "text", "lowercase": True}}},
+        collection={"films": {"on_disk": True, "hnsw_config": {"m": 24}}},
     )
     with loaded(sandbox, given) as defs:
         [spec] = specs(defs)
     assert json.loads(spec.metadata["keywords"])["language"] == "german"
+    assert json.loads(spec.metadata["collection"]) == {"on_disk": True, "hnsw_config": {"m": 24}}
     assert json.loads(spec.metadata["index"]) == {
         "id": {"type": "integer"},
         "title": {"type": "text", "lowercase": True},
@@ -341,9 +343,9 @@ class TestMistakes:
         assert "`embed` names the resource `actors`" in said
         assert "It has `films`" in said
 
-    @pytest.mark.parametrize("hint", ["keywords", "index"])
+    @pytest.mark.parametrize("hint", ["keywords", "index", "collection"])
     def test_what_is_said_of_a_resource_that_is_not_there(self, sandbox, hint):
-        said = self.refused(sandbox, load(**{hint: {"actors": "english"}}))
+        said = self.refused(sandbox, load(**{hint: {"actors": {"language": "english"}}}))
         assert f"defs.yaml:7 - attributes.loads.0.{hint}.actors" in said
         assert f"`{hint}` names the resource `actors`" in said
 

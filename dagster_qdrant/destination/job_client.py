@@ -40,7 +40,11 @@ from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
-from dagster_qdrant.destination.loads.load_package import emptied_tables, lines_of
+from dagster_qdrant.destination.loads.load_package import (
+    dropped_tables,
+    emptied_tables,
+    lines_of,
+)
 from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
@@ -50,6 +54,7 @@ from dagster_qdrant.destination.refusals import (
     refuse_unfit_embed_columns,
     refuse_unfit_indexes,
     refuse_unfit_nested_dispositions,
+    refuse_unfit_settings,
     refuse_unknown_model,
     warn_of_missing_lists,
 )
@@ -229,7 +234,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         load_id = load_package_state()["load_id"]
         dlt_tables = set(self.schema.dlt_table_names())
         before = self._plans_before()
-        emptied = emptied_tables()
+        emptied, targets = emptied_tables(), LoadTargets(self.collections, self.config)
         for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
@@ -247,6 +252,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
+            is_dropped = plan.table_name in dropped_tables()
+            if plan.settings and not is_dropped and not targets.is_made_anew(plan):
+                refuse_unfit_settings(plan, self.collections, self.config.embedding)
             is_new_table = bool(plan.embed) and not self.collections.exists(plan.collection)
             refuse_unfit_service(
                 plan, self.collections, self.config.embedding, is_new_table=is_new_table

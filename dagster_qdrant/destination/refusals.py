@@ -22,6 +22,7 @@ from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
+from dagster_qdrant.qdrant.asked_settings import fixed_differences
 from dagster_qdrant.qdrant.collections import Collections, about, vector_params, why_unfit
 
 logger = logging.getLogger(__name__)
@@ -351,6 +352,28 @@ def refuse_unfit_collection(
         f"`{plan.table_name}` needs {' and '.join(needed)}. "
         "Load into another dataset, or delete the collection."
     )
+
+
+def refuse_unfit_settings(
+    plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
+) -> None:
+    """What Qdrant keeps as it was when a collection was made has to be what is asked for.
+
+    Raises:
+        QdrantTerminalError: If something else is asked for.
+    """
+    info = collections.describe(plan.collection) if plan.settings else None
+    if info is None:
+        return
+    is_local = collections.connection.is_local
+    differences = fixed_differences(plan.settings, info, embedding.vector_name, is_local=is_local)
+    for name, (there, asked) in differences.items():
+        raise QdrantTerminalError(
+            f"Table `{plan.table_name}` asks for `{name}` {asked!r}, and `{plan.collection}` was "
+            f"made with {there!r}, which Qdrant cannot change. Have dlt drop the collection with "
+            "`refresh='drop_resources'` and load all rows, load into another dataset, or take "
+            "it out of `collection`. (In a script, `pipeline.drop_pending_packages()` comes first.)"
+        )
 
 
 def refuse_rows_without_partition(plan: TablePlan, collections: Collections) -> None:

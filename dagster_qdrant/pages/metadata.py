@@ -281,6 +281,7 @@ class _Reader:
         self, name: str, embed: Sequence[str], info: models.CollectionInfo
     ) -> Iterator[tuple[str, Any]]:
         vector_name = self._client.config.embedding.vector_name
+        vector = vector_params(info).get(vector_name)
         columns: Mapping[str, Any] = {}
         if name in self._client.schema.tables:
             columns = self._client.schema.get_table_columns(name)
@@ -289,7 +290,8 @@ class _Reader:
             self._client.collections.name(name),
             key=[column for column, hints in columns.items() if hints.get("primary_key")],
             embed=list(embed),
-            vector_name=vector_name if vector_name in vector_params(info) else None,
+            vector_name=vector_name if vector else None,
+            distance=vector.distance.value if vector else "Cosine",
             with_rows=self._with_rows,
             with_map=self._with_map,
         ).entries()

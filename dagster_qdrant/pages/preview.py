@@ -37,6 +37,7 @@ class Preview:
         key: The columns that identify a row.
         embed: The columns whose text is embedded.
         vector_name: The vector of these, or None if the collection has none.
+        distance: How near two of these vectors are, in Qdrant's words.
         with_rows: Whether what stands in rows may be shown.
         with_map: Whether to draw the vectors.
     """
@@ -46,6 +47,7 @@ class Preview:
     key: Sequence[str]
     embed: Sequence[str]
     vector_name: str | None
+    distance: str
     with_rows: bool
     with_map: bool
 
@@ -67,7 +69,7 @@ class Preview:
             rows = self._rows(dict.fromkeys([*ids[:_ROWS], *vectors[0][:1], *landmarks]))
             yield "preview", self._table([rows[id_] for id_ in ids[:_ROWS] if id_ in rows])
             if len(vectors[0]) > 1:
-                yield "nearest", self._nearest(vectors[0][0], rows)
+                yield "nearest", self._nearest(vectors[0][0], vectors[1][0], rows)
         if vector_map:
             labels = {
                 index: label
@@ -102,7 +104,9 @@ class Preview:
         )
         return {record.id: record.payload or {} for record in records}
 
-    def _nearest(self, id_: Any, rows: Mapping[Any, Mapping[str, Any]]) -> MetadataValue[Any]:
+    def _nearest(
+        self, id_: Any, vector: np.ndarray, rows: Mapping[Any, Mapping[str, Any]]
+    ) -> MetadataValue[Any]:
         """A row, and the rows that a search for its vector finds."""
         columns = [*self.key, *self.embed]
         hits: list[models.ScoredPoint] = self.connection.request(
@@ -115,7 +119,9 @@ class Preview:
         ).points
         itself = {name: value for name, value in rows.get(id_, {}).items() if name in columns}
         found = [(hit.payload or {}) | {"score": round(hit.score, 3)} for hit in hits]
-        return self._table([itself | {"score": 1.0}, *found], "score")
+        scores = {"Cosine": 1.0, "Dot": round(float(vector @ vector), 3)}  # else it is a distance
+        own = {"score": scores.get(self.distance, 0.0)}
+        return self._table([itself | own, *found], "score")
 
     def _table(self, rows: Iterable[Mapping[str, Any]], *first: str) -> MetadataValue[Any]:
         # Not as `MetadataValue.table`: the UI squeezes that into a column of the page and cuts off

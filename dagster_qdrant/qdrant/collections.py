@@ -7,13 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
+from dagster_qdrant.qdrant.asked_settings import changes, settings_for, vector_for
 from dagster_qdrant.qdrant.collection_settings import (
     index_is_like,
     index_schema,
     index_schemas,
     later_settings_of,
-    settings_of,
-    vector_like,
 )
 from dagster_qdrant.qdrant.connection import Connection
 from dagster_qdrant.qdrant.points import Points
@@ -82,6 +81,7 @@ class Collections(Points):
         vectors: Mapping[str, int],
         keyword_vectors: Sequence[str] = (),
         indexes: Mapping[str, Mapping[str, Any]],
+        settings: Mapping[str, Any] | None = None,
         former: models.CollectionInfo | None = None,
     ) -> None:
         """See that a collection is there, with what our own queries need.
@@ -96,14 +96,24 @@ class Collections(Points):
             keyword_vectors: The names of those of keywords, whose rarity Qdrant reckons.
             indexes: Payload fields that are filtered or sorted by, with their index. Those that
                 `metadata` has under "index" were asked for, and go when they are no longer.
+            settings: What is asked for of the collection and its vectors, by Qdrant's names.
             former: The collection whose place it is going to take. What was set on that, by
                 whomever, is set on this one too.
         """
-        info = self.describe(collection)
+        info, settings = self.describe(collection), settings or {}
         if info is None:
             with suppress(QdrantConflictError):  # another run was faster, with the same request
-                self._create(collection, metadata, vectors, keyword_vectors, former)
-        if not self.connection.is_local:  # local mode scans, and warns of indexes
+                self._create(
+                    collection,
+                    metadata,
+                    vectors,
+                    keyword_vectors,
+                    settings=settings,
+                    former=former,
+                )
+        if not self.connection.is_local:  # local mode scans, warns of indexes, keeps no settings
+            if info and (changed := changes(settings, info, next(iter(vectors), ""))):
+                self._update(collection, **changed)
             self._set_indexes(collection, info, indexes, metadata.get("index") or {}, former)
         # After the indexes: by what is written down, those are known that have to go.
         if info is not None and (news := _news(info, metadata)):
@@ -150,6 +160,8 @@ class Collections(Points):
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
         keyword_vectors: Sequence[str],
+        *,
+        settings: Mapping[str, Any],
         former: models.CollectionInfo | None,
     ) -> None:
         from qdrant_client import models
@@ -158,8 +170,9 @@ class Collections(Points):
         before = vector_params(former) if former else {}
         # Of another model, whose vectors have another name, there is no more than one.
         params = {
-            name: vector_like(
-                models.VectorParams(size=size, distance=models.Distance.COSINE),
+            name: vector_for(
+                size,
+                settings,
                 before.get(name) or (next(iter(before.values())) if len(before) == 1 else None),
             )
             for name, size in vectors.items()
@@ -172,19 +185,21 @@ class Collections(Points):
             vectors_config=params,
             sparse_vectors_config=dict.fromkeys(keyword_vectors, of_keywords) or None,
             metadata={**others, METADATA_KEY: dict(metadata)},
-            **(settings_of(former) if former else {}),
+            **settings_for(settings, former),
         )
         if former and (later := later_settings_of(former)):
             self.connection.request(client.update_collection, collection, collection_params=later)
 
     def set_about(self, collection: str, about: Mapping[str, Any]) -> None:
         """Change what a collection's metadata says of it."""
+        self._update(collection, metadata={METADATA_KEY: dict(about)})
+
+    def _update(self, collection: str, **changed: Any) -> None:
+        """Change a collection, which Qdrant does not do by its alias."""
         aliases = self.connection.request(self.connection.client.get_aliases).aliases
         names = {alias.alias_name: alias.collection_name for alias in aliases}
         self.connection.request(
-            self.connection.client.update_collection,
-            names.get(collection, collection),
-            metadata={METADATA_KEY: dict(about)},
+            self.connection.client.update_collection, names.get(collection, collection), **changed
         )
 
     def is_foreign(self, table_name: str) -> bool:
@@ -214,7 +229,11 @@ def _news(info: models.CollectionInfo, metadata: Mapping[str, Any]) -> dict[str,
         return dict(metadata)
     is_own = all(said.get(name) == metadata.get(name) for name in ("dataset", "table"))
     # What nobody asks for any more is not merely unsaid.
-    kept = {name: value for name, value in said.items() if name not in ("index", "numbers")}
+    kept = {
+        name: value
+        for name, value in said.items()
+        if name not in ("index", "numbers", "collection")
+    }
     news = {**kept, **metadata}
     return news if is_own and news != said else None
 

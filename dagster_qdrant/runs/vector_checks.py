@@ -88,10 +88,12 @@ def search_finds_row(table: CheckedTable) -> Finding:
         using=table.embedding.vector_name,
         limit=1,
         with_payload=False,
+        with_vectors=[table.embedding.vector_name],
     ).points
-    lengths = float(np.linalg.norm(vector) * np.linalg.norm(stored))
-    own = float(vector @ stored) / lengths if lengths else 0.0
-    best = hits[0].score if hits else 0.0
+    found: Any = hits[0].vector if hits else None
+    nearest = np.asarray(found[table.embedding.vector_name] if found else vector * 0)
+    # The score is of whatever distance the collection has.
+    own, best = _similarity(vector, stored), _similarity(vector, nearest)
     numbers = {"similarity_of_row": round(own, 4), "similarity_of_best_hit": round(best, 4)}
     if own < _SAME:
         return Finding(
@@ -100,7 +102,8 @@ def search_finds_row(table: CheckedTable) -> Finding:
             "text or was made by another model. Delete such points and materialize the asset.",
             numbers,
         )
-    if best < _SAME:
+    # By the dot product, one that is longer may be nearer.
+    if best < _SAME and vector @ nearest < vector @ stored:
         return Finding(
             False,
             f"A search for the text of point {point_id} does not find it, though its vector "
@@ -108,6 +111,14 @@ def search_finds_row(table: CheckedTable) -> Finding:
             numbers,
         )
     return Finding(True, "A search for the text of a row finds it.", numbers)
+
+
+def _similarity(one: Any, other: Any) -> float:
+    """Cosine similarity; 0 where one of the vectors is."""
+    import numpy as np
+
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 0.0
 
 
 def _row_to_search_for(table: CheckedTable) -> tuple[str, str, Any] | None:

@@ -269,6 +269,7 @@ class TestLittleToShow:
                 key=["n"],
                 embed=[],
                 vector_name="v",
+                distance="Cosine",
                 with_rows=True,
                 with_map=True,
             )

@@ -192,6 +192,8 @@ class Collection:
         """What Qdrant tells of a collection."""
         shard = self._shard.info()
         parts = {part: set_ | self.config.get(part, {}) for part, set_ in _DEFAULTS.items()}
+        if parts["optimizers_config"].get("max_optimization_threads") == "auto":
+            del parts["optimizers_config"]["max_optimization_threads"]  # so Qdrant tells of it
         parts["params"] |= {k: v for k, v in self.config.items() if k in _PARAMS}
         schema = {
             field: {

@@ -30,9 +30,10 @@ def memory(model, dataset) -> QdrantResource:
     return QdrantResource(location=f":memory:{dataset}", **model)
 
 
-def films(rows=FILMS, embed="title", index=None, **hints):
+def films(rows=FILMS, embed="title", index=None, collection=None, **hints):
     hints = {"write_disposition": "merge", "primary_key": "id"} | hints
-    return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed=embed, index=index)
+    resource = dlt.resource(rows, name="films", **hints)
+    return qdrant_adapter(resource, embed=embed, index=index, collection=collection)
 
 
 def films_of(*args, **hints) -> dg.AssetsDefinition:
@@ -221,6 +222,7 @@ class TestCodeVersion:
             code_version(primary_key="title"),
             code_version(write_disposition="append"),
             code_version(index=["title"]),
+            code_version(collection={"on_disk": True}),
         ]
         assert code_version([]) == versions[0]
         monkeypatch.setenv("DESTINATION__QDRANT__MODEL", "BAAI/bge-base-en")

@@ -22,7 +22,11 @@ from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.destination.tables.table_plan import TablePlan
-from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING, ensure_collection
+from dagster_qdrant.destination.writing.table_collection import (
+    TEXTS_MISSING,
+    ensure_collection,
+    fixed_differences_of,
+)
 from dagster_qdrant.qdrant.collections import Collections, about
 
 if TYPE_CHECKING:
@@ -121,6 +125,8 @@ class LoadTargets:
             plan = replace(plan, embed=there.embed, keywords=there.keywords)
         if there.index and not plan.index and not self._brings_rows(plan.table_name):
             plan = replace(plan, index=there.index, numbers=there.numbers)
+        if there.collection and not plan.settings and not self._brings_rows(plan.table_name):
+            plan = replace(plan, settings=there.collection)
         if plan.keywords and plan.keywords.avg_len is None and plan.keywords.fits(there.keywords):
             plan = replace(plan, keywords=there.keywords)
         return plan
@@ -154,7 +160,8 @@ class LoadTargets:
             return False
         if self._collections.count(name):
             return False
-        if not has_vectors_for(plan, info, self._config.embedding):
+        fits = has_vectors_for(plan, info, self._config.embedding)
+        if not fits or fixed_differences_of(plan, info, self._config.embedding, self._collections):
             self._collections.drop(name)
             ensure_collection(self._collections, plan, self._config.embedding, former=info)
         return True

@@ -70,9 +70,14 @@ def files_of(load_id: str, table_name: str) -> list[str]:
 
 def emptied_tables() -> set[str]:
     """The tables that the load drops or empties before it loads: dlt's `refresh`."""
-    package = load_package_state()["state"]
-    emptied = package.get("dropped_tables", []) + package.get("truncated_tables", [])
-    return {str(table["name"]) for table in emptied}
+    truncated = load_package_state()["state"].get("truncated_tables", [])
+    return dropped_tables() | {str(table["name"]) for table in truncated}
+
+
+def dropped_tables() -> set[str]:
+    """The tables whose collections the load drops before it loads: dlt's `refresh`."""
+    dropped = load_package_state()["state"].get("dropped_tables", [])
+    return {str(table["name"]) for table in dropped}
 
 
 def completed_files(package: Path, table_name: str) -> list[Path]:

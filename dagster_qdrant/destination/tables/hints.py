@@ -42,6 +42,7 @@ class TableHint:
         index: By column the payload index by which its rows are filtered; None: as its type asks.
         numbers: The decimals among these columns that are stored as numbers. It follows from the
             others, and tells how the rows of a collection are stored.
+        collection: How its collection is set up, by the names of Qdrant's settings.
     """
 
     embed: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class TableHint:
     keywords: Keywords | None = None
     index: Mapping[str, Index] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    collection: Mapping[str, Any] = field(default_factory=dict)
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
@@ -58,6 +60,7 @@ class TableHint:
             "keywords": self.keywords and self.keywords.to_json(),
             "index": {name: index and dict(index) for name, index in self.index.items()},
             "numbers": list(self.numbers),
+            "collection": dict(self.collection),
         }
         return {name: value for name, value in said.items() if value}
 
@@ -71,6 +74,7 @@ class TableHint:
             keywords=Keywords.of(said.get("keywords")),
             index=dict(said.get("index") or {}),
             numbers=tuple(said.get("numbers") or ()),
+            collection=dict(said.get("collection") or {}),
         )
 
     @classmethod
@@ -98,7 +102,7 @@ class TableHint:
         nested = {name: _normalized(columns, naming) for name, columns in said.nested.items()}
         keywords = said.keywords and said.keywords.with_columns(embed, naming.normalize_path)
         index = {naming.normalize_path(name): each for name, each in said.index.items()}
-        return cls(embed, nested, keywords, index)
+        return cls(embed, nested, keywords, index, collection=said.collection)
 
     @property
     def own(self) -> TableHint:
@@ -112,7 +116,7 @@ class TableHint:
         if keywords is not None:  # those that name columns name the table's own
             by_default = tuple(keywords.columns) == self.embed
             keywords = replace(keywords, columns=columns, avg_len=None) if by_default else None
-        return TableHint(columns, keywords=keywords)
+        return TableHint(columns, keywords=keywords, collection=self.collection)
 
     def nested_tables(self, table_name: str, naming: NamingConvention) -> dict[str, str]:
         """The lists by the names of their tables, as dlt makes them.
@@ -161,6 +165,11 @@ def keywords_of(resource: DltResource) -> Keywords | None:
 def indexes_of(resource: DltResource) -> Mapping[str, Index]:
     """The payload indexes that a resource asks for, by column as it was named to the adapter."""
     return _hint_on(resource).index
+
+
+def settings_of_collection(resource: DltResource) -> Mapping[str, Any]:
+    """How a resource asks for its collection to be set up."""
+    return _hint_on(resource).collection
 
 
 def _hint_on(resource: DltResource) -> TableHint:

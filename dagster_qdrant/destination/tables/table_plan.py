@@ -70,6 +70,7 @@ class TablePlan:
         keywords: Whose keywords are searched for, and how; None: none.
         index: The payload indexes that were asked for, by column.
         numbers: The decimals that are stored as numbers, since their index finds nothing else.
+        settings: How the collection is to be set up, by the names of Qdrant's settings.
         variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
@@ -98,6 +99,7 @@ class TablePlan:
     keywords: Keywords | None
     index: Mapping[str, Index]
     numbers: tuple[str, ...]
+    settings: Mapping[str, Any]
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
@@ -119,7 +121,13 @@ class TablePlan:
     @property
     def said(self) -> TableHint:
         """What was said of the table, with columns as the schema writes them."""
-        return TableHint(self.embed, keywords=self.keywords, index=self.index, numbers=self.numbers)
+        return TableHint(
+            self.embed,
+            keywords=self.keywords,
+            index=self.index,
+            numbers=self.numbers,
+            collection=self.settings,
+        )
 
     @property
     def indexes(self) -> dict[str, Mapping[str, Any]]:
@@ -285,6 +293,7 @@ class TablePlan:
             numbers=tuple(
                 name for name in sorted(index) if is_stored_as_number(index[name], types.get(name))
             ),
+            settings=said.collection,
             variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")

@@ -8,6 +8,7 @@ from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
+from dagster_qdrant.qdrant.asked_settings import fixed_differences
 from dagster_qdrant.qdrant.collections import Collections, about
 
 # In a collection's metadata: what was seen in a load without any text, until one has a text.
@@ -54,5 +55,17 @@ def ensure_collection(
         vectors=vectors,
         keyword_vectors=[KEYWORD_VECTOR] if plan.keywords else [],
         indexes=plan.indexes,
+        settings=plan.settings,
         former=former,
     )
+
+
+def fixed_differences_of(
+    plan: TablePlan,
+    info: models.CollectionInfo,
+    embedding: EmbeddingOptions,
+    collections: Collections,
+) -> dict[str, tuple[Any, Any]]:
+    """The settings that a table asks for and that its collection cannot be given any more."""
+    is_local = collections.connection.is_local
+    return fixed_differences(plan.settings, info, embedding.vector_name, is_local=is_local)

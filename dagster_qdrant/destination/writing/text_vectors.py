@@ -67,7 +67,12 @@ class TextVectors:
         if plan.former and plan.embed:
             former = collections.describe(plan.former)
             held = vector_params(former).get(config.embedding.vector_name) if former else None
-            if held and held.size == vector_size(config.embedding):
+            # One of another distance or datatype holds them otherwise than they were made.
+            kinds = (
+                {"distance": held.distance, "datatype": held.datatype or "float32"} if held else {}
+            )
+            is_alike = all(plan.settings.get(name, kind) == kind for name, kind in kinds.items())
+            if held and is_alike and held.size == vector_size(config.embedding):
                 self._sources.append(plan.former)
         # The vectors that were made last, which may not be in the collection yet.
         self._made: dict[str, Any] = {}
