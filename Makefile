@@ -36,13 +36,18 @@ test: install  ## Run the tests; those of the UI are skipped without a browser.
 	$(BIN)/python -m pytest tests/browser
 	$(BIN)/python -m pytest -n auto --ignore tests/browser
 
-# On one kind of Qdrant: versions matter less to how it is reached than to everything else.
-test-lowest:  ## Run the tests with the oldest versions that pyproject.toml allows.
+# On one kind of Qdrant, and without the tests of what uses no other package much: crashes, loads at
+# the same time, generations, faults of servers and services.
+OWN_WORK := browser destination/generations destination/loads test_crashes.py test_faults.py \
+	test_qdrant_server.py test_security.py embedding/test_remote.py \
+	embedding/test_service_loads.py embedding/test_service_security.py
+
+test-lowest:  ## Run tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
-	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n auto --ignore tests/browser
+	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n auto $(OWN_WORK:%=--ignore tests/%)
 
 browser:  ## Install the browser for the tests of the UI: Debian's package.
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && \
