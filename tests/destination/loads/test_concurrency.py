@@ -64,9 +64,9 @@ def load_at_once(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     original = TableLoader._resolve
     folders = itertools.count()
 
-    def slow(self: TableLoader, rows: Any) -> Any:
+    def slow(self: TableLoader, *arguments: Any) -> Any:
         time.sleep(0.01)
-        return original(self, rows)
+        return original(self, *arguments)
 
     monkeypatch.setattr(TableLoader, "_resolve", slow)
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
