@@ -62,7 +62,8 @@ def dataset() -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test against the kinds of Qdrant that matter to it."""
-    if "qdrant_kind" in metafunc.fixturenames:
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "qdrant_kind" in metafunc.fixturenames and "qdrant_kind" not in chosen:
         folder = Path(metafunc.module.__file__ or "").relative_to(Path(__file__).parent).parts[0]
         marked = metafunc.definition.get_closest_marker("every_qdrant") is not None
         metafunc.parametrize("qdrant_kind", targets(folder, every=marked), indirect=True)

@@ -78,7 +78,7 @@ def test_points_are_found_by_any_number_of_values(collections: Collections):
     assert collections.count(name) == 100
 
 
-@pytest.mark.parametrize("qdrant_target", [memory], indirect=True)
+@pytest.mark.parametrize("qdrant_kind", [memory], indirect=True)
 def test_local_mode_looks_at_all_points_once_however_many_pages_there_are(
     collections: Collections, monkeypatch
 ):

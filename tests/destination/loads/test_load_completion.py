@@ -12,7 +12,7 @@ from tests.conftest import Load
 from tests.targets import Target, memory
 
 
-@pytest.mark.parametrize("qdrant_target", [memory], indirect=True)
+@pytest.mark.parametrize("qdrant_kind", [memory], indirect=True)
 def test_orphans_are_found_in_local_mode_with_as_many_looks_for_many_rows_as_for_few(
     load: Load, qdrant_target: Target, dataset, monkeypatch
 ):
