@@ -45,10 +45,10 @@ def read_settings(said: Any) -> dict[str, Any]:
     Raises:
         ValueError: For a name or a value that Qdrant does not have, and for what cannot work.
     """
+    if said is None:  # before the import: code locations are loaded in every process
+        return {}
     from qdrant_client import models
 
-    if said is None:
-        return {}
     if not isinstance(said, Mapping):
         raise ValueError(  # noqa: TRY004
             "`collection` must be settings by name, say {'on_disk_payload': True}. It is "
