@@ -9,7 +9,7 @@ from dlt.extract.hints import make_nested_hints
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, build_qdrant_assets, qdrant_adapter
 from dagster_qdrant.destination.tables.hints import EMBED_HINT
-from dagster_qdrant.destination.writing import table_loader
+from dagster_qdrant.destination.writing import text_vectors
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -97,7 +97,7 @@ def test_a_list_that_did_not_change_is_not_embedded_again(load: Load, monkeypatc
     def embeds(*_):
         raise AssertionError("a text was embedded again")
 
-    monkeypatch.setattr(table_loader, "load_embedder", embeds)
+    monkeypatch.setattr(text_vectors, "load_embedder", embeds)
     load(docs())
 
 

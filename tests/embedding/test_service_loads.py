@@ -93,7 +93,7 @@ def test_the_same_model_elsewhere_embeds_nothing_again(
     before = qdrant_target.points(f"{dataset}_films", vectors=True)
     service.requests.clear()
     monkeypatch.setattr(
-        "dagster_qdrant.destination.writing.table_loader.load_embedder",
+        "dagster_qdrant.destination.writing.text_vectors.load_embedder",
         lambda *_: pytest.fail("embedded again"),
     )
     load_films(made_by(then))
