@@ -28,6 +28,12 @@ from dlt.common.storages.load_package import (
     load_package_state,
 )
 
+from dagster_qdrant.destination.column_refusals import (
+    refuse_nested_data,
+    refuse_unfit_embed_columns,
+    refuse_unfit_indexes,
+    warn_of_missing_lists,
+)
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.generations import Generations
 from dagster_qdrant.destination.generations.load_targets import (
@@ -48,15 +54,11 @@ from dagster_qdrant.destination.loads.load_package import (
 from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
-    refuse_nested_data,
     refuse_rows_of_another_key,
     refuse_unfit_collection,
-    refuse_unfit_embed_columns,
-    refuse_unfit_indexes,
     refuse_unfit_nested_dispositions,
     refuse_unfit_settings,
     refuse_unknown_model,
-    warn_of_missing_lists,
 )
 from dagster_qdrant.destination.service_refusals import refuse_unfit_service
 from dagster_qdrant.destination.tables.hints import TableHint
