@@ -148,7 +148,7 @@ def test_the_yaml_of_the_docs_runs():
 
 def test_the_table_of_checks_names_every_check():
     table = text_of("docs/guides/checks.md").split("## The checks")[1].split("## ")[0]
-    source = qdrant_adapter([{"title": "Moon"}], embed="title")
+    source = qdrant_adapter([{"title": "Moon"}], embed="title", keywords=True)
     checks = build_qdrant_assets(dlt_source=source, checks=True).check_keys
     assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == {c.name for c in checks}
 

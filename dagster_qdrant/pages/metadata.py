@@ -152,6 +152,7 @@ def _numbers(load: ResourceLoad) -> dict[str, Any]:
     return {
         "rows_embedded": all_tables.embedded,
         "texts_embedded": all_tables.texts,
+        "rows_given_keywords": all_tables.keywords,
         "tokens_embedded": all_tables.tokens,
         TEXTS_CUT: all_tables.texts_cut,
         "tokens_cut": all_tables.tokens_cut,

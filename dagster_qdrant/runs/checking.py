@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from dagster import (
     AssetCheckExecutionContext,
@@ -19,7 +19,7 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
-from dagster_qdrant.destination.tables.hints import embeds_texts
+from dagster_qdrant.destination.tables.hints import embeds_texts, keywords_of
 from dagster_qdrant.destination.tables.resource_tables import (
     ResourceTables,
     has_rows,
@@ -32,6 +32,7 @@ from dagster_qdrant.runs.failures import as_failure
 from dagster_qdrant.runs.last_load import LastLoad
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.vector_checks import (
+    all_keywords_present,
     all_vectors_present,
     no_text_cut,
     search_finds_row,
@@ -53,13 +54,13 @@ class _Check:
     Args:
         find: Makes it.
         description: What holds when it passes.
-        of_vectors: Whether only tables with embedded columns have it.
+        needs: What a table has to be found by to have it; None: any table has it.
         severity: How bad it is when it fails. A warning never keeps assets from being materialized.
     """
 
     find: Callable[[CheckedTable], Finding]
     description: str
-    of_vectors: bool = False
+    needs: Literal["embed", "keywords"] | None = None
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
 
     @property
@@ -80,20 +81,31 @@ _CHECKS = {
             "Rows of nested tables have the row that they belong to (up to 1,000 are read).",
         ),
         _Check(collection_healthy, "Qdrant reports no failure, and the payload indexes are there."),
-        _Check(all_vectors_present, "Every row with text has its vector.", of_vectors=True),
+        _Check(all_vectors_present, "Every row with text has its vector.", needs="embed"),
         _Check(
             vectors_valid,
             "Vectors have the model's size and are finite (up to 256 are read).",
-            of_vectors=True,
+            needs="embed",
         ),
-        _Check(search_finds_row, "A search for the text of a row finds that row.", of_vectors=True),
+        _Check(search_finds_row, "A search for the text of a row finds that row.", needs="embed"),
         _Check(
             no_text_cut,
             "No text is longer than the model's window (the longest of up to 256 are tried).",
-            of_vectors=True,
+            needs="embed",
             severity=AssetCheckSeverity.WARN,
         ),
+        _Check(
+            all_keywords_present,
+            "Rows whose text has keywords have the vector of these (up to 256 are read).",
+            needs="keywords",
+        ),
     )
+}
+
+# Whether a resource asks for what a check needs.
+_ASKS: Mapping[str, Callable[[DltResource], bool]] = {
+    "embed": embeds_texts,
+    "keywords": lambda resource: keywords_of(resource) is not None,
 }
 
 
@@ -111,7 +123,7 @@ def check_specs(
         AssetCheckSpec(check.name, asset=key, description=check.description, blocking=blocking)
         for resource_name, key in keys.items()
         for check in _CHECKS.values()
-        if not check.of_vectors or embeds_texts(plan.source.resources[resource_name])
+        if check.needs is None or _ASKS[check.needs](plan.source.resources[resource_name])
     ]
 
 
@@ -228,23 +240,25 @@ class _AssetChecks:
             QdrantError: If Qdrant cannot be asked.
         """
         check, roots = _CHECKS[check_name], self._tables.roots
-        if check.of_vectors:
-            concerned = [name for name in self._tables.all if name in roots or self._embeds(name)]
-        else:
-            concerned = list(roots)
+        needs = check.needs
+        concerned = list(roots)
+        if needs:
+            concerned = [n for n in self._tables.all if n in roots or self._has(n, needs)]
         missing = [name for name in concerned if name in self._missing]
         found = [self._found[name] for name in concerned if name in self._found]
         if missing or not found:
             return self._not_there(missing)
-        if not check.of_vectors:
+        if needs is None:
             return _joined({table.name: check.find(table) for table in found})
-        embedded = [table for table in found if table.plan.embed]
-        if not embedded:
-            return Finding(True, "No column of the table is embedded.")
-        return _joined({t.name: unfit_vectors(t) or check.find(t) for t in embedded})
+        with_it = [table for table in found if getattr(table.plan, needs)]
+        if not with_it:
+            return Finding(True, "Nothing of the table is found by these vectors.")
+        if needs == "keywords":
+            return _joined({table.name: check.find(table) for table in with_it})
+        return _joined({t.name: unfit_vectors(t) or check.find(t) for t in with_it})
 
-    def _embeds(self, name: str) -> bool:
-        return name in self._client.schema.tables and bool(self._client.plan(name).embed)
+    def _has(self, name: str, needs: str) -> bool:
+        return name in self._client.schema.tables and bool(getattr(self._client.plan(name), needs))
 
     def _not_there(self, missing: list[str]) -> Finding:
         last = self._last_load

@@ -9,10 +9,11 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-from dagster_qdrant.destination.tables.rows import Row
+from dagster_qdrant.destination.tables.rows import Row, embedding_text
 from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.qdrant.collections import about, vector_params
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
@@ -21,6 +22,8 @@ from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 _SAME = 0.95
 # How many of the longest texts that were read are embedded, to see whether they are cut.
 _TRIED_TEXTS = 3
+# The most texts without a vector of keywords that are read.
+_READ_TEXTS = 256
 
 
 def all_vectors_present(table: CheckedTable) -> Finding:
@@ -40,6 +43,34 @@ def all_vectors_present(table: CheckedTable) -> Finding:
         False,
         f"{numbers['vectors_missing']} rows were loaded with a text and have no vector, say "
         f"point {example.id}. Delete such points and materialize the asset.",
+        numbers,
+    )
+
+
+def all_keywords_present(table: CheckedTable) -> Finding:
+    """Of a sample of points without the vector of keywords, none has a text with keywords."""
+    from qdrant_client import models
+
+    keywords, plan = table.plan.keywords, table.plan
+    has_vector = models.HasVectorCondition(has_vector=KEYWORD_VECTOR)
+    without = models.Filter(must_not=[has_vector])
+    columns = list(keywords.columns) if keywords else []
+    fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
+    records = table.scroll(table.collection, _READ_TEXTS, without, payload=fields)
+    texts = {r.id: embedding_text(r.payload or {}, columns, plan.variants) for r in records}
+    model = keywords.model if keywords else KeywordModel()
+    missing = [id_ for id_, text in texts.items() if text and model.query(text).indices]
+    numbers = {
+        "points_without_keywords": table.collections.count(table.collection, without),
+        "texts_read": len(records),
+        "keywords_missing": len(missing),
+    }
+    if not missing:
+        return Finding(True, "Rows whose text has keywords have the vector of these.", numbers)
+    return Finding(
+        False,
+        f"{len(missing)} of {len(records)} rows that were read have a text with keywords and no "
+        f"vector of these, say point {missing[0]}. Delete such points and materialize the asset.",
         numbers,
     )
 
