@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Union, overload
 
 from dagster import (
@@ -17,12 +17,11 @@ from dagster import (
 from dagster_dlt.translator import DagsterDltTranslator
 
 from dagster_qdrant.runs.options import QdrantOptions
+from dagster_qdrant.search import TableSearch
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
-    from qdrant_client import QdrantClient, models
-
-    from dagster_qdrant.search import Hit
+    from qdrant_client import QdrantClient
 
     Source = Union[DltSource, DltResource]
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_RESOURCE_KEY = "qdrant"
 
 
-class QdrantResource(QdrantOptions):
+class QdrantResource(TableSearch, QdrantOptions):
     """A Qdrant server, Qdrant Cloud or a local folder, and how texts get into it.
 
     A field that is not set falls through to dlt's configuration (`[destination.qdrant]` in
@@ -83,69 +82,6 @@ class QdrantResource(QdrantOptions):
             yield client
         finally:
             client.close()
-
-    @overload
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: str,
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> list[Hit]: ...
-
-    @overload
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: Sequence[str],
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> list[list[Hit]]: ...
-
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: str | Sequence[str],
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> Any:
-        """Find the rows of a table that fit a text best, by meaning, keywords, or both.
-
-        A local path is read anew for each search, unless a client of it stays open: for several
-        searches, wrap them in `with qdrant.get_client():`.
-
-        Args:
-            dataset_name: The dataset as it was given to the assets, or None.
-            table: The table, as the source or as dlt names it; that of a list in rows is
-                `parent__list`.
-            text: What to look for; several texts go in one request.
-            limit: The most rows to return.
-            query_filter: A condition on the payload.
-            **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
-                "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
-                `score_threshold`.
-
-        Returns:
-            Hits with `score` (the best first) and `payload` (the row); of several texts a list for
-            each.
-
-        Raises:
-            QdrantTerminalError: If there is no such collection, or it cannot be searched so.
-
-        Examples:
-            >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
-            ['Blade Runner']
-        """
-        from dagster_qdrant.search import QdrantSearch
-
-        searched = QdrantSearch(self.destination())
-        return searched.search(dataset_name, table, text, limit, query_filter, **how)
 
     def drop_partition(
         self, dataset_name: str | None, table: str, partition: str

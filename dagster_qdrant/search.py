@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from dagster_qdrant.destination.lookup import collection_names, usual_collection
 from dagster_qdrant.destination.search_ways import SearchWays
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from dagster_qdrant.destination import qdrant
+    from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 
 # How Qdrant refuses a filter in strict mode: the column, and the types of indexes that would do.
 _NEEDS_INDEX = re.compile(r'Index required but not found for "([^"]+)".*?: \[([^\]]*)\]')
@@ -99,7 +100,93 @@ class Search:
         return Wanted(self.limit, self.offset, self.query_filter, self.score_threshold)
 
 
-class QdrantSearch:
+class _Configured(Protocol):
+    """What knows where to search, and how models are loaded."""
+
+    def configuration(self) -> QdrantDestinationConfiguration: ...
+
+
+class TableSearch:
+    """What `QdrantResource` and `QdrantSearch` have in common: the search of tables."""
+
+    @overload
+    def search(
+        self: _Configured,
+        dataset_name: str | None,
+        table: str,
+        text: str,
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self: _Configured,
+        dataset_name: str | None,
+        table: str,
+        text: Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self: _Configured,
+        dataset_name: str | None,
+        table: str,
+        text: str | Sequence[str],
+        limit: int = 10,
+        query_filter: models.Filter | None = None,
+        **how: Any,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the rows of a table that fit a text best, by meaning, keywords, or both.
+
+        A local path is read anew for each search, unless a client of it stays open: for several
+        searches, give several texts, or wrap them in `with qdrant.get_client():`.
+
+        Args:
+            dataset_name: The dataset as it was given to the assets or to the load, or None.
+            table: The table, as the source or as dlt names it; that of a list in rows is
+                `parent__list`.
+            text: What to look for; several texts go in one request.
+            limit: The most rows to return.
+            query_filter: A condition on the payload.
+            **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
+                "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
+                `score_threshold`.
+
+        Returns:
+            Hits with `score` (the best first) and `payload` (the row); of several texts a list for
+            each.
+
+        Raises:
+            QdrantTerminalError: If there is no such collection, or it cannot be searched so.
+
+        Examples:
+            >>> [hit.payload["title"] for hit in qdrant.search("films", "movies", "robots", 1)]
+            ['Blade Runner']
+        """
+        config = self.configuration()
+        asked = Search(limit=limit, query_filter=query_filter, **how)
+        texts = [text] if isinstance(text, str) else list(text)
+        with connect(config.connection) as connection:
+            for collection in collection_names(connection, config, dataset_name, table):
+                try:
+                    found = search_collection(
+                        connection, collection, texts, embedding=config.embedding, how=asked
+                    )
+                except QdrantNotFoundError:
+                    continue
+                return found[0] if isinstance(text, str) else found
+        collection = usual_collection(config, dataset_name, table)
+        raise QdrantNotFoundError(
+            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
+            "loaded, and under this dataset name?"
+        )
+
+
+class QdrantSearch(TableSearch):
     """Search what was loaded, in an app that has no Dagster.
 
     Args:
@@ -118,72 +205,9 @@ class QdrantSearch:
         destination = destination or qdrant(**options)
         self._config = destination.configuration(destination.spec())
 
-    @overload
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: str,
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> list[Hit]: ...
-
-    @overload
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: Sequence[str],
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> list[list[Hit]]: ...
-
-    def search(
-        self,
-        dataset_name: str | None,
-        table: str,
-        text: str | Sequence[str],
-        limit: int = 10,
-        query_filter: models.Filter | None = None,
-        **how: Any,
-    ) -> list[Hit] | list[list[Hit]]:
-        """Find the rows of a table that fit a text best.
-
-        Args:
-            dataset_name: The dataset as it was given to the load, or None.
-            table: The table, as the source or as dlt names it; that of a list in rows is
-                `parent__list`.
-            text: What to look for; several texts go in one request.
-            limit: The most rows to return.
-            query_filter: A condition on the payload.
-            **how: The other fields of `Search`: `mode`, `fusion`, `weights`, `offset`,
-                `score_threshold`.
-
-        Returns:
-            The hits, the best first; of several texts a list for each.
-
-        Raises:
-            QdrantTerminalError: If there is no such collection, or it cannot be searched so.
-        """
-        config = self._config
-        asked = Search(limit=limit, query_filter=query_filter, **how)
-        texts = [text] if isinstance(text, str) else list(text)
-        with connect(config.connection) as connection:
-            for collection in collection_names(connection, config, dataset_name, table):
-                try:
-                    found = search_collection(
-                        connection, collection, texts, embedding=config.embedding, how=asked
-                    )
-                except QdrantNotFoundError:
-                    continue
-                return found[0] if isinstance(text, str) else found
-        collection = usual_collection(config, dataset_name, table)
-        raise QdrantNotFoundError(
-            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
-            "loaded, and under this dataset name?"
-        )
+    def configuration(self) -> QdrantDestinationConfiguration:
+        """All options, with what dlt's configuration and the defaults add."""
+        return self._config
 
 
 def search_collection(
