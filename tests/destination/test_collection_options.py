@@ -8,9 +8,9 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 from qdrant_client import models
 
-from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
-from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
+from dagster_qdrant import build_qdrant_assets, qdrant_adapter
 from tests.conftest import Load
+from tests.destination.conftest import loaded
 from tests.targets import Target, shared_server
 
 ROWS = [{"id": 1, "title": "Moon"}, {"id": 2, "title": "Amelie"}]
@@ -20,17 +20,6 @@ QUANTIZED: Any = {"scalar": {"type": "int8", "always_ram": True}}
 def films(rows: Any = ROWS, disposition: str = "merge", embed: Any = "title", **asked: Any) -> Any:
     resource = dlt.resource(rows, name="films", write_disposition=disposition, primary_key="id")
     return qdrant_adapter(resource, embed=embed, collection=asked)
-
-
-def loaded(load: Load, *args: Any, **options: Any) -> LoadCounts:
-    pipeline = load(*args, **options)
-    return load_reports.take(pipeline.last_trace.last_load_info.loads_ids[-1])["films"]
-
-
-@pytest.fixture
-def client(resource: QdrantResource):
-    with resource.get_client() as client:
-        yield client
 
 
 @pytest.fixture

@@ -11,15 +11,14 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from qdrant_client import models
 
 from dagster_qdrant import (
-    QdrantResource,
     QdrantTerminalError,
     build_qdrant_assets,
     build_qdrant_checks,
     qdrant_adapter,
 )
 from dagster_qdrant.destination.tables.payload_indexes import read_indexes
-from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from tests.conftest import Load
+from tests.destination.conftest import loaded
 from tests.targets import Target, shared_server
 
 ROWS = [
@@ -32,17 +31,6 @@ ROWS = [
 def films(rows: Any = ROWS, disposition: str = "merge", **said: Any) -> Any:
     hints: Any = {"write_disposition": disposition, "primary_key": said.pop("key", "id")}
     return qdrant_adapter(dlt.resource(rows, name="films", **hints), **said)
-
-
-def loaded(load: Load, *args: Any, **options: Any) -> LoadCounts:
-    pipeline = load(*args, **options)
-    return load_reports.take(pipeline.last_trace.last_load_info.loads_ids[-1])["films"]
-
-
-@pytest.fixture
-def client(resource: QdrantResource):
-    with resource.get_client() as client:
-        yield client
 
 
 @pytest.fixture

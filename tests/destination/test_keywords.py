@@ -8,9 +8,9 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dagster_qdrant import Keywords, qdrant_adapter
-from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.sparse import KeywordModel
 from tests.conftest import Load
+from tests.destination.conftest import loaded
 from tests.targets import Target
 
 pytestmark = pytest.mark.every_qdrant
@@ -25,11 +25,6 @@ ROWS = [
 def films(rows: Any = ROWS, disposition: str = "merge", **said: Any) -> Any:
     resource = dlt.resource(rows, name="films", write_disposition=disposition, primary_key="id")
     return qdrant_adapter(resource, **said)
-
-
-def loaded(load: Load, *args: Any, **options: Any) -> LoadCounts:
-    pipeline = load(*args, **options)
-    return load_reports.take(pipeline.last_trace.last_load_info.loads_ids[-1])["films"]
 
 
 def keyword_vectors(target: Target, collection: str) -> dict[int, Any]:

@@ -34,12 +34,6 @@ def loaded(qdrant_target: Target, model: dict[str, Any], dataset: str, tmp_path)
     return load
 
 
-@pytest.fixture
-def client(resource: QdrantResource):
-    with resource.get_client() as client:
-        yield client
-
-
 def aliases(client: QdrantClient, dataset: str) -> dict[str, str]:
     return {
         alias.alias_name.removeprefix(f"{dataset}_"): alias.collection_name.removeprefix(
