@@ -75,6 +75,21 @@ def test_the_mean_length_is_measured_once_and_kept(load: Load, qdrant_target: Ta
 BOTH = {"embed": "plot", "keywords": True}
 
 
+def test_the_mean_length_is_measured_as_soon_as_there_is_a_text(
+    load: Load, qdrant_target: Target, dataset
+):
+    films_without = dlt.resource(
+        [{"id": 1}], name="films", write_disposition="merge", primary_key="id",
+        columns={"plot": {"data_type": "text"}},
+    )  # fmt: skip
+    load(qdrant_adapter(films_without, **BOTH))
+    load(films([{"id": 1, "plot": "rain rain"}, {"id": 2, "plot": "androids"}], **BOTH))
+    assert about(qdrant_target, f"{dataset}_films")["keywords"]["avg_len"] == 1.5
+    stored = keyword_vectors(qdrant_target, f"{dataset}_films")[2]
+    [expected] = KeywordModel(avg_len=1.5).embed(["androids"])
+    assert stored.values == pytest.approx(expected.values, rel=1e-5)
+
+
 def test_a_mean_length_that_is_given_counts(load: Load, qdrant_target: Target, dataset):
     load(films(embed="plot", keywords={"avg_len": 30}))
     stored = keyword_vectors(qdrant_target, f"{dataset}_films")[1]

@@ -20,6 +20,7 @@ from dagster_qdrant.destination.generations.rebuild import (
 )
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.hints import TableHint
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import (
@@ -135,12 +136,13 @@ class LoadTargets:
         """The plan with the mean length of the texts whose keywords count."""
         if plan.keywords is None or plan.keywords.avg_len is not None:
             return plan
-        rows: Iterable[Mapping[str, Any]] = self._some_rows(plan.table_name)
+        rows: list[Mapping[str, Any]] = []
         if info and info.points_count:  # what the load brings need not be like what is there
             points = next(self._collections.pages(plan.collection, payload=True, page=_SAMPLE), [])
             rows = [point.payload or {} for point in points]
-        texts = (embedding_text(row, plan.keywords.columns, plan.variants) for row in rows)
-        mean = plan.keywords.model.mean_length([text for text in texts if text])
+        mean = _mean_length(plan.keywords, rows, plan) or _mean_length(
+            plan.keywords, self._some_rows(plan.table_name), plan
+        )
         return replace(plan, keywords=replace(plan.keywords, avg_len=mean and round(mean, 1)))
 
     def _is_rebuilt(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
@@ -242,3 +244,11 @@ class LoadTargets:
                 refuse_change(self._collections, collection, load_id_field, rows_by_load)
         if targets:
             self._generations.switch(targets, self._config.keep_former)
+
+
+def _mean_length(
+    keywords: Keywords, rows: Iterable[Mapping[str, Any]], plan: TablePlan
+) -> float | None:
+    """The mean number of keywords in the texts of rows; None if no row has one."""
+    texts = (embedding_text(row, keywords.columns, plan.variants) for row in rows)
+    return keywords.model.mean_length([text for text in texts if text])
