@@ -168,6 +168,11 @@ class TableSearch:
             ['Blade Runner']
         """
         config = self.configuration()
+        if unknown := how.keys() - Search.__dataclass_fields__.keys():
+            raise QdrantConfigurationError(
+                f"`search` has no {' and '.join(f'`{name}`' for name in sorted(unknown))}. It has "
+                f"{', '.join(f'`{name}`' for name in Search.__dataclass_fields__)}."
+            )
         asked = Search(limit=limit, query_filter=query_filter, **how)
         texts = [text] if isinstance(text, str) else list(text)
         with connect(config.connection) as connection:

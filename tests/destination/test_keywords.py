@@ -151,6 +151,7 @@ def test_a_change_ends_in_what_a_fresh_load_gives_and_embeds_nothing(
     assert {id_: vector and sorted(vector.indices) for id_, vector in changed.items()} == {
         id_: vector and sorted(vector.indices) for id_, vector in fresh.items()
     }
+    assert counts.keywords == sum(vector is not None for vector in changed.values())
     assert about(qdrant_target, f"{dataset}_films").get("keywords") == about(
         qdrant_target, f"{dataset}_fresh_films"
     ).get("keywords")

@@ -106,7 +106,7 @@ def embed_again(
     loader = TableLoader(collections, as_they_are, config, load_id)
     with Progress(f"{plan.table_name}, again", total).shown() as report:
         loader.load(_windows(collections, plan, config.embedding), report)
-    load_reports.add(load_id, plan.table_name, loader.counts.of_model())
+    load_reports.add(load_id, plan.table_name, loader.counts.of_texts())
     _remove_others(collections, plan)
     if collections.count(plan.target) != total:
         raise QdrantTransientError(_changed(plan.collection))

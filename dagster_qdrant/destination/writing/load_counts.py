@@ -110,11 +110,12 @@ class LoadCounts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.note_cut(other.longest_cut)
 
-    def of_model(self) -> LoadCounts:
-        """What went through the model, without the rest."""
+    def of_texts(self) -> LoadCounts:
+        """What became of texts, without the rest."""
         return LoadCounts(
             embedded=self.embedded,
             texts=self.texts,
+            keywords=self.keywords,
             tokens=self.tokens,
             texts_cut=self.texts_cut,
             tokens_cut=self.tokens_cut,
