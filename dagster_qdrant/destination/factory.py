@@ -125,6 +125,8 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         return f"qdrant({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
     def _refuse_unknown(self) -> None:
+        if not self._given:  # looked at already, or none: dlt asks some twenty times a load
+            return
         from dagster_qdrant.errors import QdrantConfigurationError
 
         options = {*self.spec.get_resolvable_fields(), *OWN_OPTIONS}
@@ -134,6 +136,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
                 f"qdrant() has no option {', '.join(f'`{name}`' for name in unknown)}. It has "
                 f"{', '.join(sorted(options))}."
             )
+        self._given = set()
 
     def _raw_capabilities(self) -> DestinationCapabilitiesContext:
         caps = DestinationCapabilitiesContext()
