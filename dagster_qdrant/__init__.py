@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dagster_qdrant.assets import build_qdrant_assets, qdrant_assets
     from dagster_qdrant.checks import build_qdrant_checks
     from dagster_qdrant.component import QdrantCollectionsComponent
+    from dagster_qdrant.destination.reranking import Rerank
     from dagster_qdrant.destination.tables.keywords import Keywords
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
@@ -33,6 +34,7 @@ _MODULES = {
     "QdrantResource": "resource",
     "QdrantTerminalError": "errors",
     "QdrantTransientError": "errors",
+    "Rerank": "destination.reranking",
     "build_qdrant_assets": "assets",
     "build_qdrant_checks": "checks",
     "qdrant_adapter": "adapter",
@@ -48,6 +50,7 @@ __all__ = [
     "QdrantResource",
     "QdrantTerminalError",
     "QdrantTransientError",
+    "Rerank",
     "build_qdrant_assets",
     "build_qdrant_checks",
     "qdrant_adapter",

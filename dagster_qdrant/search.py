@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from dagster_qdrant.destination.lookup import collection_names, usual_collection
+from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.search_ways import SearchWays
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import (
@@ -39,8 +40,8 @@ class Hit:
 
     Args:
         id: Its point's id.
-        score: How well it fits, the best first: cosine similarity (dense), BM25 (keywords), or what
-            the fusion gives (hybrid). Comparable within one search only.
+        score: How well it fits, the best first: cosine similarity (dense), BM25 (keywords), what
+            the fusion gives (hybrid), or the reranker's. Comparable within one search only.
         payload: The row.
     """
 
@@ -63,6 +64,9 @@ class Search:
         offset: How many of the first hits to leave out.
         query_filter: A condition on the payload.
         score_threshold: The least score.
+        rerank: A cross-encoder that puts what was found into a better order, by its name, or
+            `Rerank(...)` or its fields. Then more rows are fetched, `score` is the reranker's, and
+            `offset` and `score_threshold` are by its order and scores.
 
     Raises:
         QdrantConfigurationError: For values that cannot work.
@@ -75,6 +79,7 @@ class Search:
     offset: int = 0
     query_filter: models.Filter | None = None
     score_threshold: float | None = None
+    rerank: str | Rerank | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
@@ -93,11 +98,23 @@ class Search:
                 "'keywords'."
             )
         Fused(self.fusion, self.weights)
+        if rerank := Rerank.of(self.rerank):
+            rerank.depth(self.limit, self.offset)
 
     @property
     def wanted(self) -> Wanted:
-        """Which hits are asked for."""
+        """Which hits are asked for of Qdrant."""
+        if rerank := Rerank.of(self.rerank):
+            depth = rerank.depth(self.limit, self.offset)
+            return Wanted(depth, query_filter=self.query_filter)
         return Wanted(self.limit, self.offset, self.query_filter, self.score_threshold)
+
+    def best(self, hits: list[Hit]) -> list[Hit]:
+        """Those of reranked hits that are asked for, the best first."""
+        least = float("-inf") if self.score_threshold is None else self.score_threshold
+        ranked = sorted(hits, key=lambda hit: -hit.score)
+        good = [hit for hit in ranked if hit.score >= least]
+        return good[self.offset : self.offset + self.limit]
 
 
 class _Configured(Protocol):
@@ -154,7 +171,7 @@ class TableSearch:
             query_filter: A condition on the payload.
             **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
                 "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
-                `score_threshold`.
+                `score_threshold`, `rerank`.
 
         Returns:
             Hits with `score` (the best first) and `payload` (the row); of several texts a list for
@@ -260,7 +277,25 @@ def search_collection(
         if advice := _missing_index(str(error), collection):
             raise QdrantTerminalError(f"{error} {advice}") from error
         raise
-    return [_hits(next(responses)) if each else [] for each in vectors]
+    found = [_hits(next(responses)) if each else [] for each in vectors]
+    if rerank := Rerank.of(how.rerank):
+        return [
+            how.best(_reranked(rerank, ways, text, hits))
+            for text, hits in zip(texts, found, strict=True)
+        ]
+    return found
+
+
+def _reranked(rerank: Rerank, ways: SearchWays, text: str, hits: list[Hit]) -> list[Hit]:
+    """Hits with the scores of a reranker, in the order that they had."""
+    scores = rerank.scores(
+        text,
+        [hit.payload for hit in hits],
+        collection=ways.collection,
+        columns=ways.columns,
+        configured=ways.configured,
+    )
+    return [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
 
 
 def _missing_index(words: str, collection: str) -> str | None:

@@ -21,6 +21,7 @@ from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from example_project.model import MODEL_NAME, model_folder
+from tests.small_models import CROSS_ENCODER, cross_encoder_folder
 from tests.targets import Target, targets
 
 Load = Callable[..., Any]
@@ -52,6 +53,16 @@ def embedder(model: dict[str, Any]) -> TextEmbedder:
     embedder = load_embedder(EmbeddingOptions(**model))
     assert isinstance(embedder, TextEmbedder)
     return embedder
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(
+    tmp_path_factory: pytest.TempPathFactory, model: dict[str, Any]
+) -> dict[str, Any]:
+    """What `rerank` takes: a model whose scores are the numbers of tokens that texts share."""
+    folder = tmp_path_factory.mktemp("cross-encoder")
+    made = cross_encoder_folder(folder, Path(model["model_path"]))
+    return {"model": CROSS_ENCODER, "model_path": str(made)}
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class SearchWays:
         keywords: The model of its keywords; None if it has none.
         configured: The model that is configured.
         size: The dense vector's number of dimensions.
+        columns: The columns whose text it is searched by; empty if that is not known.
     """
 
     collection: str
@@ -41,6 +42,7 @@ class SearchWays:
     keywords: KeywordModel | None
     configured: EmbeddingOptions
     size: int = 0
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, connection: Connection, collection: str, embedding: EmbeddingOptions) -> SearchWays:
@@ -58,13 +60,15 @@ class SearchWays:
                 f"Collection `{collection}` has no vectors to search. Wrap the resource with "
                 "`qdrant_adapter(resource, embed=[...])` and load it again."
             )
-        said = TableHint.read(about(info)).keywords
+        hint = TableHint.read(about(info))
+        said = hint.keywords
         keywords = (said.model if said else KeywordModel()) if has_keywords else None
+        columns = hint.embed or tuple(said.columns if said else ())
         if not dense:
-            return cls(collection, None, embedding, keywords, embedding)
+            return cls(collection, None, embedding, keywords, embedding, columns=columns)
         name, options = _model_of(collection, about(info), dense, embedding)
         size = vector_params(info)[name].size
-        return cls(collection, name, options, keywords, embedding, size)
+        return cls(collection, name, options, keywords, embedding, size, columns)
 
     def chosen(self, mode: str) -> list[str]:
         """The ways that a mode means here.

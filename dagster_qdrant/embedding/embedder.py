@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.local_files import DownloadError
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.prefixes import Prefixes
 from dagster_qdrant.embedding.remote import RemoteEmbedder
+from dagster_qdrant.embedding.reranker import Reranker
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.stopping import begin, wait_for
 
@@ -91,7 +92,8 @@ class _WithPrefixes:
         return self._embedder.embed_query(f"{self._prefixes.query}{text}")
 
 
-_embedders: dict[EmbeddingOptions, Embedder] = {}
+# Embedders and rerankers, by what they were loaded with.
+_embedders: dict[EmbeddingOptions, Any] = {}
 _without_hub: dict[EmbeddingOptions, tuple[float, DownloadError]] = {}
 _guard = threading.Lock()
 
@@ -112,13 +114,31 @@ def load_embedder(options: EmbeddingOptions) -> Embedder:
         >>> embedder.embed(["a text", "another"]).shape
         (2, 384)
     """
-    model = options.without_prefixes
-    embedder = _kept(model)
-    if embedder is None:
-        # A process that ends while a thread is in the hub's library aborts, so this is no daemon.
-        loading = begin(lambda: _load(model, ahead=False), "load-model", daemon=False)
-        embedder = wait_for(loading)
+    embedder: Embedder = _loaded(options.without_prefixes)
     return _WithPrefixes(embedder, options.prefixes) if any(options.prefixes) else embedder
+
+
+def load_reranker(options: EmbeddingOptions) -> Reranker:
+    """The reranker for some options, whose model a process loads at the first call.
+
+    Args:
+        options: The model, and where and how it is run.
+
+    Raises:
+        EmbeddingError: If the model is not known, or cannot be had.
+        QdrantStoppedError: If told to stop while the model is loaded.
+    """
+    reranker: Reranker = _loaded(options)
+    return reranker
+
+
+def _loaded(options: EmbeddingOptions) -> Any:
+    model = _kept(options)
+    if model is None:
+        # A process that ends while a thread is in the hub's library aborts, so this is no daemon.
+        loading = begin(lambda: _load(options, ahead=False), "load-model", daemon=False)
+        model = wait_for(loading)
+    return model
 
 
 def preload_embedder(options: EmbeddingOptions) -> None:
@@ -147,27 +167,28 @@ def preload_embedder(options: EmbeddingOptions) -> None:
     threading.Thread(target=load, name="preload-model").start()
 
 
-def _kept(options: EmbeddingOptions) -> Embedder | None:
-    embedder = _embedders.get(options)
-    has_changed = isinstance(embedder, RemoteEmbedder) and embedder.has_changed
-    return None if has_changed else embedder
+def _kept(options: EmbeddingOptions) -> Any:
+    model = _embedders.get(options)
+    has_changed = isinstance(model, RemoteEmbedder) and model.has_changed
+    return None if has_changed else model
 
 
-def _load(options: EmbeddingOptions, *, ahead: bool) -> Embedder:
+def _load(options: EmbeddingOptions, *, ahead: bool) -> Any:
     with _guard:
-        embedder = _kept(options)
-        if embedder is None:
-            embedder = RemoteEmbedder(options) if options.service else _local(options, ahead=ahead)
-            _embedders[options] = embedder
-        return embedder
+        model = _kept(options)
+        if model is None:
+            model = RemoteEmbedder(options) if options.service else _local(options, ahead=ahead)
+            _embedders[options] = model
+        return model
 
 
-def _local(options: EmbeddingOptions, *, ahead: bool) -> TextEmbedder:
+def _local(options: EmbeddingOptions, *, ahead: bool) -> TextEmbedder | Reranker:
     failed_at, failure = _without_hub.get(options, (0.0, None))
     lately = failure and time.monotonic() - failed_at < _SECONDS_WITHOUT_HUB
+    kind = Reranker if options.kind == "reranker" else TextEmbedder
     try:
         # What could not be downloaded may have come in another way.
-        return TextEmbedder(options, ahead=ahead or bool(lately))
+        return kind(options, ahead=ahead or bool(lately))
     except DownloadError as error:
         _without_hub[options] = (time.monotonic(), error)
         raise

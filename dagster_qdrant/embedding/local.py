@@ -88,8 +88,8 @@ class TextEmbedder:
         self._models = [open_model(options, device, ahead=ahead) for device in options.devices]
         # fastembed uses it as well. To hand it the tokens would take private parts of it, for a
         # hundredth of the time.
-        self._tokenizer: Any = self._models[0].model.tokenizer  # type: ignore[attr-defined]
-        self._special_tokens = not is_static(options.model)
+        self._tokenizer: Any = self._models[0].model.tokenizer
+        self._special_tokens = not is_static(options)
         truncation = self._tokenizer.truncation or {}
         self.max_tokens: int | None = truncation.get("max_length")
         in_use = providers_of(self._models[0])

@@ -8,15 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dagster_qdrant.embedding.options import EmbeddingOptions, describe, is_static
+from dagster_qdrant.embedding.options import EmbeddingOptions, class_of, is_static
 from dagster_qdrant.embedding.providers import providers_of, refuse_without_providers
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.stopping import pause
-
-if TYPE_CHECKING:
-    from fastembed import TextEmbedding
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +31,16 @@ class DownloadError(EmbeddingError):
     """The model's files could not be downloaded."""
 
 
-def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) -> TextEmbedding:
+def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) -> Any:
     """Load a model, from the folder that the options name, the cache or a model hub.
 
     Args:
         options: Which model, and from where.
         device: The GPU that it gets; None: whatever onnxruntime takes.
-        ahead: Whether nobody waits for it yet; see `LocalModel`.
+        ahead: Whether nobody waits for it yet; see `TextEmbedder`.
+
+    Returns:
+        What fastembed has for models of its kind.
 
     Raises:
         QdrantStoppedError: If told to stop while a hub does not answer.
@@ -49,7 +49,6 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
         EmbeddingError: If the model cannot be loaded, or gives vectors of another size than that
             which it is registered with.
     """
-    from fastembed import TextEmbedding
     from fastembed.common.types import Device
     from onnxruntime import get_available_providers  # type: ignore[import-untyped]
 
@@ -63,7 +62,7 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
             "The model %s is not in %s yet: it is downloaded now, %s. Later loads find it there.",
             options.model,
             _cache_folder(options),
-            _size(options.model),
+            _size(options),
         )
         _refuse_without_hub(options)
     files: dict[str, Any] = {"local_files_only": options.local_files_only}
@@ -71,26 +70,26 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
         files = {"specific_model_path": options.model_path}
     with _said_by_fastembed() as said:
         try:
-            model = TextEmbedding(
+            model = class_of(options.kind)(
                 model_name=options.model,
                 cache_dir=_cache_folder(options),
-                threads=None if is_static(options.model) else options.threads,
+                threads=None if is_static(options) else options.threads,
                 providers=list(options.providers) if options.providers else None,
                 cuda=Device.AUTO if options.cuda is None else options.cuda,
                 device_ids=None if device is None else [device],
                 **files,
             )
-            [vector] = model.embed(["a text to try it with"])
+            size = _tried(model, options)
         except Exception as error:
             if downloads and not _is_here(options):
                 reason = said[0] if said else str(error)
                 raise DownloadError(_not_downloaded(options, reason)) from error
             raise EmbeddingError(_not_loaded(options, error)) from error
-    if len(vector) != options.vector_size:
+    if size is not None and size != options.vector_size:
         raise EmbeddingError(
-            f"The model {options.model!r} makes vectors of size {len(vector)}, but it is "
+            f"The model {options.model!r} makes vectors of size {size}, but it is "
             f"registered with size {options.vector_size}. If it is a model of your own, register "
-            f"it with `dim={len(vector)}` (`TextEmbedding.add_custom_model`). Else "
+            f"it with `dim={size}` (`TextEmbedding.add_custom_model`). Else "
             f"{_folder(options)} holds the files of another model; set `model` to that one."
         )
     # onnxruntime falls back to the CPU without an error.
@@ -98,11 +97,21 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
     return model
 
 
+def _tried(model: Any, options: EmbeddingOptions) -> int | None:
+    """Use a model once: the size of its vectors, if it makes some."""
+    text = "a text to try it with"
+    if options.kind == "reranker":
+        list(model.rerank(text, [text]))
+        return None
+    [vector] = model.embed([text])
+    return len(vector)
+
+
 def _refuse_without_hub(options: EmbeddingOptions) -> None:
     """See that the hub answers. fastembed finds out as well, in 39 seconds that nothing ends."""
     from huggingface_hub import model_info
 
-    sources = describe(options.model)["sources"]
+    sources = options.description["sources"]
     if sources["url"] or not sources["hf"]:
         return
     for wait in (*_WAITS, None):
@@ -127,17 +136,17 @@ def _is_here(options: EmbeddingOptions) -> bool:
                 "holds the model's ONNX file and its tokenizer.json."
             )
         return True
-    hub_name, cache = describe(options.model)["sources"]["hf"], _cache_folder(options)
+    hub_name, cache = options.description["sources"]["hf"], _cache_folder(options)
     if (Path(cache) / f"fast-{options.model.rsplit('/', 1)[-1]}").is_dir():
         return True  # from a URL, as fastembed used to keep them
     return bool(hub_name) and all(
         isinstance(try_to_load_from_cache(hub_name, name, cache_dir=cache), str)
-        for name in _files(options.model)
+        for name in _files(options)
     )
 
 
-def _files(model: str) -> list[str]:
-    known = describe(model)
+def _files(options: EmbeddingOptions) -> list[str]:
+    known = options.description
     return [str(known["model_file"]), *known["additional_files"], _TOKENIZER_FILE]
 
 
@@ -162,8 +171,8 @@ def _folder(options: EmbeddingOptions) -> str:
     return options.model_path or _cache_folder(options)
 
 
-def _size(model: str) -> str:
-    gigabytes = float(describe(model)["size_in_GB"] or 0)
+def _size(options: EmbeddingOptions) -> str:
+    gigabytes = float(options.description["size_in_GB"] or 0)
     if not gigabytes:  # a model of the user's own
         return "which may take a while"
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.0f} MB"
@@ -197,7 +206,7 @@ def _not_loaded(options: EmbeddingOptions, error: Exception) -> str:
     message = f"The model {options.model!r} could not be loaded from {_folder(options)}: {error}"
     if options.model_path:
         there = Path(options.model_path)
-        lacks = [name for name in _files(options.model) if not (there / name).exists()]
+        lacks = [name for name in _files(options) if not (there / name).exists()]
         if lacks:
             return (
                 f"{message} The folder lacks {' and '.join(f'`{name}`' for name in lacks)}. "

@@ -6,7 +6,7 @@ import difflib
 import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from dagster_qdrant.embedding.prefixes import Prefixes, prefixes_of_makers
 from dagster_qdrant.embedding.service_options import ServiceOptions
@@ -16,6 +16,9 @@ DEFAULT_MODEL = "BAAI/bge-small-en"
 VECTOR_NAME_PREFIX = "fast-"
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
+
+# What a model makes: a vector of a text, or a score of a question and a text.
+Kind = Literal["dense", "reranker"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class EmbeddingOptions:
         parallelism: Batches embedded at once. 0: as many as fill the cores, one a GPU, or 8
             requests to a service.
         service: The service that embeds, in place of fastembed.
+        kind: What the model makes: "dense", a vector of a text; "reranker", a score of a question
+            and a text.
 
     Raises:
         EmbeddingError: For values out of range or without effect.
@@ -62,6 +67,7 @@ class EmbeddingOptions:
     batch_size: int | None = None
     parallelism: int = 0
     service: ServiceOptions | None = None
+    kind: Kind = "dense"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
@@ -164,30 +170,61 @@ class EmbeddingOptions:
         Raises:
             EmbeddingError: If fastembed does not know the model.
         """
-        return int(describe(self.model)["dim"])
+        return int(self.description["dim"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What fastembed knows of its model.
+
+        Raises:
+            EmbeddingError: If fastembed does not know it.
+        """
+        return describe(self.model, self.kind)
+
+
+def class_of(kind: Kind) -> Any:
+    """The class of fastembed that runs the models of a kind."""
+    if kind == "reranker":
+        from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+        return TextCrossEncoder
+    from fastembed import TextEmbedding
+
+    return TextEmbedding
+
+
+# How users name a model of a kind, and what it is.
+_ASKED_AS: dict[Kind, tuple[str, str]] = {
+    "dense": ("model", "embedding model"),
+    "reranker": ("rerank", "cross-encoder"),
+}
 
 
 @lru_cache(maxsize=64)
-def describe(model: str) -> dict[str, Any]:
+def describe(model: str, kind: Kind = "dense") -> dict[str, Any]:
     """What fastembed knows of a model."""
-    from fastembed import TextEmbedding
-
-    supported = {str(entry["model"]): entry for entry in TextEmbedding.list_supported_models()}
+    known = class_of(kind)
+    supported: dict[str, dict[str, Any]] = {
+        str(entry["model"]): entry for entry in known.list_supported_models()
+    }
     by_lower = {name.lower(): name for name in supported}
     if model.lower() in by_lower:
         return supported[by_lower[model.lower()]]
     close = difflib.get_close_matches(model.lower(), by_lower, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(by_lower[name] for name in close)}?" if close else ""
+    argument, what = _ASKED_AS[kind]
+    name = f"{known.__module__.split('.')[0]}.{known.__name__}"
+    unknown = "which fastembed does not know" if kind == "dense" else f"no {what} of fastembed"
     raise EmbeddingError(
-        f"`model` is {model!r}, which fastembed does not know.{hint} "
-        "`fastembed.TextEmbedding.list_supported_models()` lists the names. A model of your own is "
-        "registered in each process, with `TextEmbedding.add_custom_model`."
+        f"`{argument}` is {model!r}, {unknown}.{hint} `{name}.list_supported_models()` lists the "
+        f"names. A model of your own is registered in each process, with "
+        f"`{known.__name__}.add_custom_model`."
     )
 
 
-def is_static(model: str) -> bool:
+def is_static(options: EmbeddingOptions) -> bool:
     """Whether a model is a table of vectors, which fastembed adds up without onnxruntime."""
-    return not str(describe(model)["model_file"]).endswith(".onnx")
+    return not str(options.description["model_file"]).endswith(".onnx")
 
 
 def models_for_vector(vector_name: str) -> list[str]:

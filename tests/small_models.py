@@ -1,0 +1,56 @@
+"""Small models that fastembed runs like any other, made here since there is no hub."""
+
+import shutil
+from pathlib import Path
+
+# A cross-encoder that fastembed knows. What is in its folder here is ours.
+CROSS_ENCODER = "Xenova/ms-marco-MiniLM-L-6-v2"
+
+
+def cross_encoder_folder(folder: Path, embedding_model: Path) -> Path:
+    """A folder with a cross-encoder that counts the tokens which question and text share.
+
+    Args:
+        folder: Where to make it.
+        embedding_model: The folder of a BERT, whose tokenizer it has.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    # The question's tokens have the type 0 and the text's 1; each is compared with each other.
+    nodes = [
+        helper.make_node("Cast", ["token_type_ids"], ["type"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["type", "mask"], ["text"]),
+        helper.make_node("Sub", ["mask", "text"], ["question"]),
+        helper.make_node("Unsqueeze", ["input_ids", "second"], ["columns"]),
+        helper.make_node("Unsqueeze", ["input_ids", "third"], ["rows"]),
+        helper.make_node("Equal", ["rows", "columns"], ["equal"]),
+        helper.make_node("Cast", ["equal"], ["same"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["text", "third"], ["of_text"]),
+        helper.make_node("MatMul", ["same", "of_text"], ["in_text"]),
+        helper.make_node("Unsqueeze", ["question", "second"], ["of_question"]),
+        helper.make_node("MatMul", ["of_question", "in_text"], ["shared"]),
+        helper.make_node("Squeeze", ["shared", "third"], ["logits"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])]
+    constants = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [axis])
+        for name, axis in (("second", 1), ("third", 2))
+    ]
+    graph = helper.make_graph(nodes, "overlap", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    (folder / "onnx").mkdir(parents=True)
+    onnx.save(model, folder / "onnx" / "model.onnx")
+    _copy_tokenizer(embedding_model, folder)
+    return folder
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    for file in source.glob("*.json"):
+        shutil.copyfile(file, folder / file.name)
