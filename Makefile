@@ -16,7 +16,7 @@ $(VENV)/installed: pyproject.toml
 	@echo "Installing what is needed into $(VENV). The first time this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev --group readers
 	@touch $@
 
 # One Dagster for both: `make dev` shows what `make demo` did.
@@ -39,7 +39,7 @@ test: install  ## Run the tests; those of the UI are skipped without a browser.
 # On one kind of Qdrant, and without the tests of what uses no other package much: crashes, loads at
 # the same time, generations, faults of servers and services.
 OWN_WORK := browser destination/generations destination/loads test_crashes.py test_faults.py \
-	test_qdrant_server.py test_security.py embedding/test_remote.py \
+	test_qdrant_server.py test_readers.py test_security.py embedding/test_remote.py \
 	embedding/test_service_loads.py embedding/test_service_security.py
 
 test-lowest:  ## Run tests with the oldest versions that pyproject.toml allows.

@@ -6,9 +6,9 @@ Model, prefixes and keywords are those that the collection was loaded with, what
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from dagster_qdrant.destination.lookup import collection_names, usual_collection
 from dagster_qdrant.destination.reranking import Rerank
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _NEEDS_INDEX = re.compile(r'Index required but not found for "([^"]+)".*?: \[([^\]]*)\]')
 
 Mode = Literal["auto", "dense", "keywords", "hybrid"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -192,20 +194,47 @@ class TableSearch:
             )
         asked = Search(limit=limit, query_filter=query_filter, **how)
         texts = [text] if isinstance(text, str) else list(text)
-        with connect(config.connection) as connection:
-            for collection in collection_names(connection, config, dataset_name, table):
-                try:
-                    found = search_collection(
-                        connection, collection, texts, embedding=config.embedding, how=asked
-                    )
-                except QdrantNotFoundError:
-                    continue
-                return found[0] if isinstance(text, str) else found
-        collection = usual_collection(config, dataset_name, table)
-        raise QdrantNotFoundError(
-            f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
-            "loaded, and under this dataset name?"
-        )
+
+        def found_in(connection: Connection, collection: str) -> list[list[Hit]]:
+            return search_collection(
+                connection, collection, texts, embedding=config.embedding, how=asked
+            )
+
+        found = _in_collection(config, dataset_name, table, found_in)
+        return found[0] if isinstance(text, str) else found
+
+    def query_vectors(
+        self: _Configured, dataset_name: str | None, table: str, text: str
+    ) -> dict[str, Any]:
+        """What a text that is searched for is compared with, for another client of the collection.
+
+        It is made with the model and the prefix that the collection was loaded with.
+
+        Args:
+            dataset_name: The dataset as it was given to the assets or to the load, or None.
+            table: The table, as the source or as dlt names it.
+            text: What to look for.
+
+        Returns:
+            By the name of a vector of the collection, a list of numbers; for keywords a
+            `models.SparseVector`. A text of stopwords alone has none of keywords.
+
+        Raises:
+            QdrantTerminalError: If there is no such collection, it has no vectors, or its model
+                cannot be loaded.
+
+        Examples:
+            >>> vectors = qdrant.query_vectors("films", "movies", "robots")
+            >>> client.query_points("films_movies", vectors["bm25"], using="bm25")
+        """
+        config = self.configuration()
+
+        def made_for(connection: Connection, collection: str) -> dict[str, Any]:
+            _refuse_blank([text])
+            ways = SearchWays.of(connection, collection, config.embedding)
+            return ways.vectors([text], ways.chosen("auto"))[0]
+
+        return _in_collection(config, dataset_name, table, made_for)
 
 
 class QdrantSearch(TableSearch):
@@ -230,6 +259,26 @@ class QdrantSearch(TableSearch):
     def configuration(self) -> QdrantDestinationConfiguration:
         """All options, with what dlt's configuration and the defaults add."""
         return self._config
+
+
+def _in_collection(
+    config: QdrantDestinationConfiguration,
+    dataset_name: str | None,
+    table: str,
+    do: Callable[[Connection, str], _T],
+) -> _T:
+    """Do something in the collection of a table that somebody names."""
+    with connect(config.connection) as connection:
+        for collection in collection_names(connection, config, dataset_name, table):
+            try:
+                return do(connection, collection)
+            except QdrantNotFoundError:
+                continue
+    collection = usual_collection(config, dataset_name, table)
+    raise QdrantNotFoundError(
+        f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
+        "loaded, and under this dataset name?"
+    )
 
 
 def search_collection(
@@ -257,10 +306,7 @@ def search_collection(
         QdrantTerminalError: If a text is blank, there is no such collection, it cannot be searched
             in this way, or its model cannot be told or loaded.
     """
-    if blank := [text for text in texts if not text.strip()]:
-        raise QdrantTerminalError(
-            f"There is no text to search for: {blank[0]!r}. Give `text` at least one word."
-        )
+    _refuse_blank(texts)
     if not texts:
         return []
     ways = SearchWays.of(connection, collection, embedding)
@@ -296,6 +342,13 @@ def _reranked(rerank: Rerank, ways: SearchWays, text: str, hits: list[Hit]) -> l
         configured=ways.configured,
     )
     return [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
+
+
+def _refuse_blank(texts: Sequence[str]) -> None:
+    if blank := [text for text in texts if not text.strip()]:
+        raise QdrantTerminalError(
+            f"There is no text to search for: {blank[0]!r}. Give `text` at least one word."
+        )
 
 
 def _missing_index(words: str, collection: str) -> str | None:

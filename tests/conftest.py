@@ -5,6 +5,7 @@ import os
 # Before dlt and Dagster are imported: there may be no network.
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "false"
 # gRPC tells on stderr of servers that go, which here they do all the time.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 

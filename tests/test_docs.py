@@ -73,6 +73,8 @@ def run(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, run):
+    if page == "docs/guides/readers.md":  # the other libraries are a group of their own
+        pytest.importorskip("langchain_qdrant")
     code = run(page)
     files = [each for each in vars(code).values() if isinstance(each, ModuleType)]
     of_page = [each for each in files if Path(code.__file__).parent == _folder(each)]
