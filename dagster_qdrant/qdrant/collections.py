@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
 from dagster_qdrant.qdrant.asked_settings import changes, settings_for, vector_for
@@ -20,7 +20,6 @@ from dagster_qdrant.qdrant.points import Points
 if TYPE_CHECKING:
     from qdrant_client import models
 
-IndexType = Literal["bool", "datetime", "integer", "keyword"]
 
 # Qdrant's limit is 255. The rest is for the number of a collection that takes another's place.
 MAX_NAME_BYTES = 250

@@ -67,6 +67,23 @@ class TestOnAServer:
             "score": "float",
         }
 
+    def test_what_loads_look_up_need_not_lie_in_the_servers_memory(
+        self, load: Load, client, dataset
+    ):
+        load(films([{"id": 1, "title": "Moon", "cast": [{"name": "Sam"}]}], embed="title"))
+        own = {
+            (name, index.data_type.value): index.params and index.params.on_disk
+            for table in ("films", "films__cast")
+            for name, index in client.get_collection(f"{dataset}_{table}").payload_schema.items()
+        }
+        assert own == {
+            ("_dlt_embedding_hash", "uuid"): True,
+            ("_dlt_load_id", "keyword"): True,
+            ("_dlt_id", "keyword"): True,
+            ("_dlt_root_id", "keyword"): True,
+            ("_dlt_parent_id", "keyword"): True,
+        }
+
     def test_columns_are_named_as_in_the_source(self, load: Load, client, dataset):
         load(films([{"id": 1, "releaseYear": 2009}], index="releaseYear"))
         assert indexes(client, dataset) == {"release_year": "integer"}

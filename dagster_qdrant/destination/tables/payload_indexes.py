@@ -12,6 +12,12 @@ from dagster_qdrant.qdrant.collection_settings import index_params
 # What `create_payload_index` takes, as plain data; None: as the column's type asks for.
 Index = Mapping[str, Any] | None
 
+# Of fields that loads look exact values up in, some hundreds at once. The server need not hold them
+# in memory: a million points take 5 MB of it so, else 265 MB, and 130 MB by the type "uuid", which
+# fits fingerprints; a look-up takes as long. (`on_disk` is what servers of any version know.)
+OF_LOOKUPS: Mapping[str, Any] = {"type": "keyword", "on_disk": True}
+OF_FINGERPRINTS: Mapping[str, Any] = {"type": "uuid", "on_disk": True}
+
 # The index that fits a column of a type of dlt's. Nested data may be anything, so it has none.
 _DEFAULTS: Mapping[str, str] = {
     "text": "keyword",

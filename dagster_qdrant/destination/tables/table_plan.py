@@ -24,12 +24,13 @@ from dlt.common.schema.utils import (
 from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.payload_indexes import (
+    OF_FINGERPRINTS,
+    OF_LOOKUPS,
     Index,
     is_stored_as_number,
     settled_index,
 )
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
-from dagster_qdrant.qdrant.collections import IndexType
 
 # What this destination adds to a payload. dlt keeps names that begin with "_dlt" to itself, so no
 # column can have them.
@@ -111,7 +112,7 @@ class TablePlan:
     links: frozenset[str]
     is_linked: bool
     is_parent: bool
-    dlt_indexes: Mapping[str, IndexType]
+    dlt_indexes: Mapping[str, Mapping[str, Any]]
 
     @property
     def former(self) -> str | None:
@@ -133,23 +134,23 @@ class TablePlan:
     def indexes(self) -> dict[str, Mapping[str, Any]]:
         """The payload indexes that there have to be, by field."""
         asked = {name: index for name, index in self.index.items() if index is not None}
-        return asked | {name: {"type": kind} for name, kind in self._own_indexes.items()}
+        return asked | self._own_indexes
 
     @property
-    def _own_indexes(self) -> dict[str, IndexType]:
+    def _own_indexes(self) -> dict[str, Mapping[str, Any]]:
         """The payload fields that loads and checks filter or sort by."""
         indexes = dict(self.dlt_indexes)
         if self.embed:
-            indexes[EMBEDDING_HASH] = "keyword"
+            indexes[EMBEDDING_HASH] = OF_FINGERPRINTS
         if self.partition is not None:
-            indexes[PARTITION] = "keyword"
+            indexes[PARTITION] = OF_LOOKUPS
         if self.is_parent:
-            indexes[self.row_id] = "keyword"
+            indexes[self.row_id] = OF_LOOKUPS
         if self.nested and self.write_disposition == "merge":
             # What came by a replace has no root's id.
-            indexes |= {name: "keyword" for name in (self.root_id, self.parent_id) if name}
+            indexes |= {name: OF_LOOKUPS for name in (self.root_id, self.parent_id) if name}
         if self.hard_delete:
-            indexes[DELETED] = "bool"
+            indexes[DELETED] = {"type": "bool"}
         return indexes
 
     @property
@@ -321,10 +322,10 @@ def _write_disposition(table: TTableSchema, schema: Schema) -> str:
     return str(own)
 
 
-def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, IndexType]:
+def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
     """The payload fields that dlt's books are read by: in its own tables, and in all others."""
     field = schema.naming.normalize_identifier
-    by_table: dict[str, dict[str, IndexType]] = {
+    by_table: dict[str, dict[str, str]] = {
         schema.version_table_name: {
             field("schema_name"): "keyword",
             field("version_hash"): "keyword",
@@ -340,7 +341,9 @@ def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, IndexType]:
             field(C_DLT_LOAD_ID): "keyword",
         },
     }
-    return by_table.get(table_name, {field(C_DLT_LOAD_ID): "keyword"})
+    if table_name not in by_table:
+        return {field(C_DLT_LOAD_ID): OF_LOOKUPS}
+    return {name: {"type": kind} for name, kind in by_table[table_name].items()}
 
 
 def _variants(columns: Mapping[str, Any], separator: str) -> dict[str, tuple[str, ...]]:
