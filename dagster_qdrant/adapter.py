@@ -62,14 +62,13 @@ def qdrant_adapter(
 
     Raises:
         ValueError: If no column is named, or something that cannot be.
+        TypeError: If `data` is several resources, or nothing that a resource can be made of.
 
     Examples:
         >>> films = [{"title": "Blade Runner", "year": 1982}]
         >>> qdrant_adapter(films, embed=["title"], keywords=True).name
         'content'
     """
-    from dlt.destinations.utils import get_resource_for_adapter
-
     from dagster_qdrant.destination.tables.row_check import check_rows
 
     by_keywords = Keywords.of(keywords)
@@ -94,11 +93,43 @@ def qdrant_adapter(
         index=indexes,
         collection=settings,
     )
-    resource = get_resource_for_adapter(data)
+    resource = _resource(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
     _forget_dlts_adapter(resource)
     return check_rows(resource)
+
+
+def _resource(data: Any) -> DltResource:
+    """The resource that is wrapped. Of several, dlt would make one with the rows of all."""
+    from dlt.destinations.utils import get_resource_for_adapter
+    from dlt.extract import DltResource, DltSource, SourceFactory
+
+    if isinstance(data, SourceFactory):
+        name = getattr(data, "__name__", "source")
+        raise TypeError(
+            f"`{name}` is a source function that was not called. Call it, and wrap its resources "
+            f"one by one: `source = {name}()`, `qdrant_adapter(source.resources['...'], ...)`."
+        )
+    if isinstance(data, DltSource) and len(names := list(data.selected_resources)) != 1:
+        raise TypeError(
+            f"The source `{data.name}` has {len(names)} resources ({', '.join(names)}), and "
+            "`qdrant_adapter` wraps one. Wrap each resource that is to be found: "
+            "`qdrant_adapter(source.resources['...'], ...)`."
+        )
+    if isinstance(data, Sequence) and any(isinstance(each, DltResource) for each in data):
+        raise TypeError("`data` is a list of dlt resources. Wrap each of them by itself.")
+    if data is None or isinstance(data, (str, bytes, Mapping, int, float)):
+        raise TypeError(
+            f"`data` is {_kind(data)}; it must be a dlt resource, or rows: a list of dicts or a "
+            "generator of them."
+        )
+    return get_resource_for_adapter(data)
+
+
+def _kind(data: Any) -> str:
+    """What something is; not its value, which may be a secret."""
+    return "None" if data is None else f"of type {type(data).__name__}"
 
 
 def _columns(argument: str, value: Any) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ Model, prefixes and keywords are those that the collection was loaded with, what
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
-from dagster_qdrant.destination.lookup import collection_names, usual_collection
+from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
 from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.search_ways import SearchWays
 from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -89,10 +89,17 @@ class Search:
             raise QdrantConfigurationError(
                 f"`mode` is {self.mode!r}; it must be 'auto', 'dense', 'keywords' or 'hybrid'."
             )
-        if self.limit < 1 or self.offset < 0:
+        numbers = (self.limit, self.offset)
+        if not all(isinstance(each, int) for each in numbers) or self.limit < 1 or self.offset < 0:
             raise QdrantConfigurationError(
-                f"`limit` is {self.limit} and `offset` is {self.offset}; they must be 1 or more, "
-                "and 0 or more."
+                f"`limit` is {self.limit!r} and `offset` is {self.offset!r}; they must be numbers, "
+                "1 or more and 0 or more."
+            )
+        if isinstance(self.query_filter, (Mapping, str, list)):
+            raise QdrantConfigurationError(
+                f"`query_filter` is of type {type(self.query_filter).__name__}; it must be a "
+                "`qdrant_client.models.Filter`, say `models.Filter(must=[models.FieldCondition("
+                "key='year', match=models.MatchValue(value=1982))])`."
             )
         if unknown := (self.weights or {}).keys() - {"dense", "keywords"}:
             raise QdrantConfigurationError(
@@ -193,7 +200,7 @@ class TableSearch:
                 f"{', '.join(f'`{name}`' for name in Search.__dataclass_fields__)}."
             )
         asked = Search(limit=limit, query_filter=query_filter, **how)
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = _texts(text)
 
         def found_in(connection: Connection, collection: str) -> list[list[Hit]]:
             return search_collection(
@@ -274,11 +281,22 @@ def _in_collection(
                 return do(connection, collection)
             except QdrantNotFoundError:
                 continue
-    collection = usual_collection(config, dataset_name, table)
+        collection = usual_collection(config, dataset_name, table)
+        there = near_collections(connection, collection)
     raise QdrantNotFoundError(
         f"Qdrant at {config.connection} has no collection `{collection}`. Was table `{table}` "
-        "loaded, and under this dataset name?"
+        f"loaded, and under this dataset name? {there}"
     )
+
+
+def _texts(text: Any) -> list[str]:
+    texts = list(text) if isinstance(text, Iterable) and not isinstance(text, str) else [text]
+    for each in texts:
+        if not isinstance(each, str):
+            raise QdrantConfigurationError(
+                f"`text` is {each!r:.100}; it must be what to look for: a text, or a list of texts."
+            )
+    return texts
 
 
 def search_collection(

@@ -54,6 +54,23 @@ def test_a_source_with_one_resource_will_do():
     assert qdrant_adapter(shop(), embed="description").name == "products"
 
 
+def test_several_resources_are_not_made_one():
+    @dlt.source
+    def shop():
+        yield dlt.resource([{"description": "a chair"}], name="products")
+        yield dlt.resource([{"text": "good"}], name="reviews")
+
+    for data, said in (
+        (shop, "`shop` is a source function that was not called"),
+        (shop(), "`shop` has 2 resources .products, reviews., and `qdrant_adapter` wraps one"),
+        (list(shop().resources.values()), "is a list of dlt resources"),
+        (None, "`data` is None"),
+        ({"description": "a chair"}, "of type dict; it must be a dlt resource, or rows"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            qdrant_adapter(data, embed="text")
+
+
 @pytest.mark.parametrize("embed", [None, "", [], [""], [1], {"a": 1}])
 def test_columns_have_to_be_named(embed):
     with pytest.raises(ValueError, match="`embed` must name"):

@@ -104,10 +104,32 @@ class TestSpecs:
         assets = build_qdrant_assets(dlt_source=cinema().with_resources("films"), dataset_name="d")
         assert assets.keys == {dg.AssetKey(["d", "films"])}
 
-    @pytest.mark.parametrize("data", [[{"title": "Moon"}], "films", films, [], 7])
-    def test_anything_else_is_refused(self, data):
-        with pytest.raises(TypeError, match="`dlt_source` is an? .*"):
-            build_qdrant_assets(dlt_source=data, dataset_name="d")
+    def test_anything_else_is_refused_with_what_to_do(self):
+        @dlt.source
+        def cinema():
+            yield films()
+
+        for data, said in (
+            ([{"title": "Moon"}], "a list that holds something of type dict.*qdrant_adapter"),
+            ("films", "of type str"),
+            (7, "of type int"),
+            ([], "an empty list"),
+            (lambda: [1], "the function `<lambda>`. Decorate it with `@dlt.resource`"),
+            (cinema, "the source function `cinema`. Call it: `cinema\\(\\)`"),
+            ([cinema()], "a list with the source `cinema`.*list\\(source.resources.values"),
+        ):
+            with pytest.raises(TypeError, match=f"`dlt_source` is {said}"):
+                build_qdrant_assets(dlt_source=data, dataset_name="d")
+        with pytest.raises(TypeError, match="`dataset_name` is 5; it must be text"):
+            build_qdrant_assets(dlt_source=films(), dataset_name=5)
+
+    def test_a_resource_that_needs_arguments_is_said_to(self):
+        @dlt.resource
+        def films_of(year):
+            yield {"year": year}
+
+        with pytest.raises(dg.DagsterInvalidDefinitionError, match="Call it with them: `films_of"):
+            build_qdrant_assets(dlt_source=films_of, dataset_name="d")
 
     def test_what_dagster_dlts_factory_takes_has_its_effect(self):
         @dg.failure_hook

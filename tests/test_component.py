@@ -358,7 +358,7 @@ class TestMistakes:
     def test_a_source_that_is_none(self, sandbox):
         said = self.refused(sandbox, load(source=".loads.__name__"))
         assert "defs.yaml:4 - attributes.loads.0.source" in said
-        assert "`source` is a str; it must be a dlt source" in said
+        assert "`source` is of type str; it must be a dlt source" in said
 
     @pytest.mark.parametrize(
         ("attributes", "place", "said"),

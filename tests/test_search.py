@@ -4,6 +4,7 @@ import dlt
 import pytest
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from dagster_qdrant.errors import QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import Collections
 from tests.conftest import Load
 from tests.targets import Target
@@ -200,9 +201,21 @@ def test_without_a_dataset_the_table_names_the_collection(
 
 def test_mistakes_are_explained(resource: QdrantResource, load: Load, dataset):
     load(dlt.resource(FILMS, name="plain"))
-    with pytest.raises(QdrantTerminalError, match=f"no collection `{dataset}_films`"):
+    with pytest.raises(
+        QdrantTerminalError, match=f"no collection `{dataset}_films`.*It has .*`{dataset}_plain`"
+    ):
         resource.search(dataset, "films", "androids")
     with pytest.raises(QdrantTerminalError, match="has no vectors.*qdrant_adapter"):
         resource.search(dataset, "plain", "androids")
     with pytest.raises(QdrantTerminalError, match="no text to search for"):
         resource.search(dataset, "plain", "  ")
+    for arguments, said in (
+        ((dataset, "", "androids"), "`table` is ''; it must be the name of a table"),
+        ((5, "plain", "androids"), "`dataset_name` is 5"),
+        ((dataset, "plain", None), "`text` is None"),
+        ((dataset, "plain", ["androids", 1]), "`text` is 1"),
+        ((dataset, "plain", "androids", "5"), "`limit` is '5'"),
+        ((dataset, "plain", "androids", 5, {"id": 1}), "must be a `qdrant_client.models.Filter`"),
+    ):
+        with pytest.raises(QdrantConfigurationError, match=said):
+            resource.search(*arguments)

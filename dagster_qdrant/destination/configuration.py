@@ -33,6 +33,7 @@ from dagster_qdrant.qdrant.connection_options import (
     DEFAULT_TIMEOUT,
     DEFAULT_WRITE_ORDERING,
     ConnectionOptions,
+    names_no_folder,
 )
 
 DEFAULT_UPLOAD_BATCH_SIZE = 64
@@ -184,7 +185,10 @@ class QdrantDestinationConfiguration(WithLocalFiles, DestinationClientDwhConfigu
                 raise QdrantConfigurationError(
                     f"`{name}` is empty, so it names no {what}. Give it a value, or leave it out."
                 )
-        if path and not Path(path).is_absolute():
+        if path and path.startswith("~"):
+            path = str(Path(path).expanduser())
+        # What names no folder is refused later, as it was written.
+        if path and not (Path(path).is_absolute() or names_no_folder(path)):
             path = self.make_location(path, "%s.qdrant")
         self.location, self.path = location, path
         if self.replace_strategy not in _SWAPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -9,10 +10,12 @@ from itertools import islice
 from dlt.common.json import json
 from dlt.common.normalizers.naming.exceptions import NormalizersException
 from dlt.common.schema import Schema
+from dlt.common.schema.typing import DLT_NAME_PREFIX
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.tables.names import dataset_identifier, table_identifier
+from dagster_qdrant.errors import QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection
 
@@ -21,6 +24,9 @@ _NEVER_IN_A_NAME = set('<>:"/\\|?*\0\x1f')
 
 # dlt's conventions beside its usual one. What "direct" makes of a name is the name.
 _CONVENTIONS = ("sql_cs_v1", "sql_ci_v1")
+
+# The most collections that are named where the one that is asked for is not there.
+_MOST_NAMES = 5
 
 # The most stored schemas that are looked at, the newest first.
 _MOST_SCHEMAS = 20
@@ -45,7 +51,18 @@ def collection_names(
 
     Yields:
         Names, each once.
+
+    Raises:
+        QdrantConfigurationError: If one of the two is no name.
     """
+    if not isinstance(table, str) or not table.strip():
+        raise QdrantConfigurationError(
+            f"`table` is {table!r}; it must be the name of a table, say that of a dlt resource."
+        )
+    if dataset_name is not None and not isinstance(dataset_name, str):
+        raise QdrantConfigurationError(
+            f"`dataset_name` is {dataset_name!r}; it must be the dataset's name, or None."
+        )
     usual = Schema("lookup")
     known = [usual, *(Schema("lookup", normalizers={"names": name}) for name in _CONVENTIONS)]
     datasets = dict.fromkeys([dataset_name, *(_dataset(each, dataset_name) for each in known)])
@@ -67,6 +84,16 @@ def collection_names(
                 if collection not in seen:
                     seen.add(collection)
                     yield collection
+
+
+def near_collections(connection: Connection, name: str) -> str:
+    """What collections there are, for somebody who named one that there is not."""
+    found = connection.request(connection.client.get_collections).collections
+    names = sorted(each.name for each in found if f"_{DLT_NAME_PREFIX}" not in f"_{each.name}")
+    if not names:
+        return "It has no collections with rows."
+    near = difflib.get_close_matches(name, names, n=_MOST_NAMES, cutoff=0.4) or names[:_MOST_NAMES]
+    return f"It has {', '.join(f'`{each}`' for each in near)}."
 
 
 def usual_collection(

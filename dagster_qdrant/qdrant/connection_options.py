@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,7 +21,16 @@ WRITE_ORDERINGS = ("weak", "medium", "strong")
 READ_CONSISTENCIES = ("majority", "quorum", "all")
 
 MEMORY = ":memory:"
+# The pages on which clusters are made. Each cluster has a host of its own below this one.
+_CLOUD_CONSOLE = "cloud.qdrant.io"
+# What can be sent as a key: HTTP's headers hold visible characters.
+_FIT_FOR_A_HEADER = re.compile(r"[!-~]+")
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def names_no_folder(path: str) -> bool:
+    """Whether a path is what belongs into `location`."""
+    return "://" in path or path.startswith(MEMORY)
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class ConnectionOptions:
                 f"`timeout` is {self.timeout}; it must be a positive number of seconds."
             )
         self._check_cluster_options()
+        self._check_key()
+        self._check_path()
         if self.is_local or self.external_client is not None:
             self._refuse_server_options()
             return
@@ -104,6 +116,20 @@ class ConnectionOptions:
         for name, place in {"location": self.location, "host": self.host}.items():
             if place is not None:
                 self._check_url(name, place)
+
+    def _check_key(self) -> None:
+        if self.api_key is not None and not _FIT_FOR_A_HEADER.fullmatch(self.api_key):
+            raise QdrantConfigurationError(
+                "`api_key` holds white space, a line break or another character that no key has. "
+                "Set it to the key alone. (`echo` ends a file with a line break; `printf` does "
+                "not.)"
+            )
+
+    def _check_path(self) -> None:
+        if self.path is not None and names_no_folder(self.path):
+            raise QdrantConfigurationError(
+                "`path` is a URL or ':memory:', not a folder. Set it as `location` instead."
+            )
 
     def _check_cluster_options(self) -> None:
         if self.write_ordering not in WRITE_ORDERINGS:
@@ -148,6 +174,7 @@ class ConnectionOptions:
             )
 
     def _check_url(self, name: str, location: str) -> None:
+        self._refuse_pages(name, location)
         if "@" in location or "?" in location or "#" in location:  # not shown: it may be secret
             raise QdrantConfigurationError(
                 f"`{name}` holds a user name, a password or a query, which a server's URL has not. "
@@ -160,7 +187,7 @@ class ConnectionOptions:
             raise QdrantConfigurationError(
                 f"`{name}` is {location!r}, which is no URL: {error}."
             ) from None
-        if parts.scheme not in ("", "http", "https") or not parts.hostname:
+        if parts.scheme not in ("", "http", "https") or not (parts.hostname or "").strip(".~"):
             raise QdrantConfigurationError(
                 f"`{name}` is {location!r}, which is no URL of a server. Use something like "
                 "'http://localhost:6333', or `path` for a local folder."
@@ -179,6 +206,26 @@ class ConnectionOptions:
                 f"`{name}` ends with '{parts.path}' and `prefix` is '{self.prefix}'. "
                 "Remove one of them."
             )
+
+    def _refuse_pages(self, name: str, location: str) -> None:
+        """Take no URL that was copied from a browser: the API is elsewhere."""
+        try:
+            parts = urlsplit(location if "//" in location else f"//{location}")
+            server = f"{parts.scheme or 'http'}://{parts.hostname}:{parts.port or DEFAULT_PORT}"
+        except ValueError:
+            return  # which is said of it later
+        if parts.hostname == _CLOUD_CONSOLE:
+            raise QdrantConfigurationError(
+                f"`{name}` is a page of Qdrant Cloud's console. Set it to the endpoint of your "
+                "cluster, which that page shows: 'https://...cloud.qdrant.io'."
+            )
+        for page in ("dashboard", "collections"):
+            ahead, found, _ = f"{parts.path}/".partition(f"/{page}/")
+            if found:
+                raise QdrantConfigurationError(
+                    f"`{name}` ends with '/{page}', which is not the URL of the server. Set it to "
+                    f"'{server}{ahead}'."
+                )
 
     @property
     def is_memory(self) -> bool:

@@ -19,6 +19,7 @@ from dagster_qdrant.errors import (
     QdrantUnsendableError,
 )
 from dagster_qdrant.qdrant.connection_options import ConnectionOptions
+from dagster_qdrant.qdrant.protocol_mismatch import advice, expects_tls, mismatch
 
 
 def translate(error: Exception, options: ConnectionOptions) -> QdrantError | None:
@@ -29,6 +30,8 @@ def translate(error: Exception, options: ConnectionOptions) -> QdrantError | Non
 
     if isinstance(error, UnexpectedResponse):
         words = options.hide_key(_words(error.content))
+        if error.status_code == 404 and _qdrants_words(error.content) is None:
+            return _no_api(options)
         return _from_status(error.status_code or 0, words, error.headers, options)
     if isinstance(error, ResourceExhaustedResponse):
         return QdrantTransientError(
@@ -43,15 +46,22 @@ def translate(error: Exception, options: ConnectionOptions) -> QdrantError | Non
         return QdrantUnsendableError(f"gRPC: {error}")
     if options.is_local or options.external_client is not None:
         return _from_local(error, options)
+    if isinstance(error, json.JSONDecodeError):
+        return _not_qdrants(f"it is no JSON ({error})", options)
     return None
 
 
 def _words(content: bytes) -> str:
     """What the server said, without its wrapping."""
+    return _qdrants_words(content) or content.decode(errors="replace").strip()[:500]
+
+
+def _qdrants_words(content: bytes) -> str | None:
+    """The words in an answer of Qdrant's API, or None for the answer of anything else."""
     try:
         return str(json.loads(content)["status"]["error"])
     except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace").strip()[:500]
+        return None
 
 
 def _from_status(status: int, words: str, headers: Any, options: ConnectionOptions) -> QdrantError:
@@ -76,7 +86,18 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         except (TypeError, ValueError, AttributeError):
             retry_after = None
         return QdrantTransientError(f"Qdrant at {options} answered {status}: {words}", retry_after)
+    if status == 400 and (tls := expects_tls(words, options)):
+        return QdrantTerminalError(tls)
     return QdrantTerminalError(f"Qdrant at {options} answered {status}: {words}")
+
+
+def _no_api(options: ConnectionOptions) -> QdrantTerminalError:
+    prefix = options.prefix and " and `prefix`"
+    return QdrantTerminalError(
+        f"The server at {options} has no Qdrant API under this URL: it answered 404. Set "
+        f"`location`{prefix or ''} to where the API is, say 'http://localhost:6333', without the "
+        "path of a page. (A server that is older than 1.16 has not all of the API.)"
+    )
 
 
 def _refused(words: str, options: ConnectionOptions) -> QdrantTerminalError:
@@ -94,13 +115,25 @@ def _from_transport(source: Exception, options: ConnectionOptions) -> QdrantErro
     words = options.hide_key(str(source))
     if isinstance(source, httpx.TransportError):
         return _unreachable(words or type(source).__name__, options)
-    return QdrantTerminalError(f"Qdrant at {options} gave an answer that is not Qdrant's: {words}")
+    return _not_qdrants(words, options)
 
 
-def _unreachable(words: str, options: ConnectionOptions) -> QdrantTransientError:
+def _not_qdrants(words: str, options: ConnectionOptions) -> QdrantTerminalError:
+    return QdrantTerminalError(
+        f"The server at {options} gave an answer that is not Qdrant's: {words}. Set `location` to "
+        "the URL of a Qdrant server, say 'http://localhost:6333'."
+    )
+
+
+def _unreachable(
+    words: str, options: ConnectionOptions, *, by_grpc: bool = False
+) -> QdrantTransientError | QdrantTerminalError:
+    if permanent := mismatch(words, options, by_grpc=by_grpc):
+        return QdrantTerminalError(permanent)
+    over = f" (over gRPC, port {options.grpc_port})" if by_grpc else ""
     return QdrantTransientError(
-        f"No Qdrant could be reached at {options}: {words}. Start the server, or set `location` "
-        "to its URL (or `path` to a local folder)."
+        f"No Qdrant could be reached at {options}: {words}{over}. "
+        f"{advice(words, options, by_grpc=by_grpc)}"
     )
 
 
@@ -130,7 +163,7 @@ def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
     if code == StatusCode.ALREADY_EXISTS or "already exists" in words:
         return QdrantConflictError(f"Qdrant at {options}: {words}")
     if code == StatusCode.UNAVAILABLE:
-        return _unreachable(words, options)
+        return _unreachable(words, options, by_grpc=True)
     if code == StatusCode.DEADLINE_EXCEEDED:
         return _too_slow(options)
     if _says_disk_is_full(words):

@@ -12,6 +12,7 @@ from dagster import ConfigurableResource, EnvVar
 from pydantic import Field, model_validator
 
 from dagster_qdrant.errors import QdrantConfigurationError
+from dagster_qdrant.qdrant.connection_options import names_no_folder
 
 if TYPE_CHECKING:
     from dagster_qdrant.destination import qdrant
@@ -218,8 +219,8 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         options = {name: given.pop(name) for name in _CLIENT_OPTIONS if name in given}
         if options:
             given["options"] = options
-        if path:
-            path = str(Path(path).absolute())
+        if path and not names_no_folder(path):  # which is refused as it was written
+            path = str(Path(path).expanduser().absolute())
         return qdrant(
             credentials=credentials,
             location=location,

@@ -40,6 +40,14 @@ def of_first_partition(
     Raises:
         DagsterInvalidDefinitionError: If there is no partition to call it with.
     """
+    from dlt.extract import DltResource
+
+    if partitions_def is None and isinstance(function, DltResource):
+        raise DagsterInvalidDefinitionError(
+            f"The resource `{function.name}` needs arguments. Call it with them: "
+            f"`{function.name}(...)`. To load a partition by its key, give the assets a "
+            "`partitions_def`."
+        )
     if partitions_def is None:
         raise DagsterInvalidDefinitionError(
             f"The source is {function!r}, which takes an argument: the key of a partition. Give "

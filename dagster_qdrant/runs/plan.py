@@ -71,6 +71,12 @@ class QdrantAssetsPlan:
             name: The name of the op, if the user has one.
             translator: Makes the assets' specs, if the user has one.
         """
+        for argument, value in {
+            "dataset_name": dataset_name,
+            "pipeline_name": pipeline_name,
+        }.items():
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"`{argument}` is {value!r}; it must be text.")
         source = as_source(data, name or dataset_name)
         return cls(
             source=source,
@@ -166,14 +172,41 @@ def as_source(data: DltData, name: str | None) -> DltSource:
     if not isinstance(resources, Sequence) or not all(
         isinstance(resource, DltResource) for resource in resources
     ):
-        raise TypeError(
-            f"`dlt_source` is a {type(data).__name__}; it must be a dlt source, a dlt resource or "
-            "a list of resources. (A function decorated with @dlt.source or @dlt.resource has to "
-            "be called; plain data becomes a resource with `qdrant_adapter` or `dlt.resource`.)"
-        )
+        raise TypeError(_what_to_give(data))
     if not resources:
         raise TypeError("`dlt_source` is an empty list; it must hold at least one dlt resource.")
     return dlt.source(lambda: list(resources), name=source_name_of(name or resources[0].name))()
+
+
+def _what_to_give(data: Any) -> str:
+    """What to give instead of something that is no source."""
+    from dlt.extract import DltResource, DltSource, SourceFactory
+
+    rows = "Rows become a resource with `qdrant_adapter(rows, ...)` or `dlt.resource(rows, ...)`."
+    if isinstance(data, SourceFactory):
+        name = getattr(data, "__name__", "source")
+        return f"`dlt_source` is the source function `{name}`. Call it: `{name}()`."
+    if callable(data):
+        name = getattr(data, "__name__", "it")
+        return (
+            f"`dlt_source` is the function `{name}`. Decorate it with `@dlt.resource`, or wrap it "
+            "with `qdrant_adapter`."
+        )
+    if not isinstance(data, (list, tuple)):
+        return (
+            f"`dlt_source` is of type {type(data).__name__}; it must be a dlt source, a dlt "
+            f"resource or a list of resources. {rows}"
+        )
+    other = next(each for each in data if not isinstance(each, DltResource))
+    if isinstance(other, DltSource):
+        return (
+            f"`dlt_source` is a list with the source `{other.name}`; a list holds resources. Give "
+            "the source itself, or `list(source.resources.values())`."
+        )
+    return (
+        f"`dlt_source` is a list that holds something of type {type(other).__name__}; it must hold "
+        f"dlt resources alone. {rows}"
+    )
 
 
 def default_op_name(source: DltSource, dataset_name: str | None) -> str:

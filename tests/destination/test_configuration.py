@@ -228,6 +228,7 @@ with pipeline.destination_client() as client:
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "PATH": "/usr/bin",
         "HOME": str(tmp_path),
+        "DLT_DATA_DIR": str(tmp_path / "dlt"),  # for root, dlt has one outside of HOME
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DESTINATION__QDRANT__PATH": str(tmp_path / "qdrant"),
         "DESTINATION__QDRANT__MODEL": model["model"],
