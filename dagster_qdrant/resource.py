@@ -21,7 +21,7 @@ from dagster_qdrant.search import TableSearch
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource, DltSource
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
     Source = Union[DltSource, DltResource]
 
@@ -109,6 +109,34 @@ class QdrantResource(TableSearch, QdrantOptions):
         from dagster_qdrant.destination.partition_drop import drop_partition
 
         return drop_partition(self.configuration(), dataset_name, table, str(partition))
+
+    def delete_rows(
+        self, dataset_name: str | None, table: str, row_filter: models.Filter
+    ) -> dict[str, int]:
+        """Delete the rows that a filter selects, say those of one person.
+
+        Rows of nested tables go with theirs. Loads of the table wait meanwhile, this waits for
+        those that run, and `_dlt_loads` has a row for it. A row that the source gives again is
+        loaded again.
+
+        Args:
+            dataset_name: The dataset as it was given to the assets, or None.
+            table: The table, as the source or as dlt names it.
+            row_filter: Which rows, by columns as dlt names them.
+
+        Returns:
+            How many rows went, by table; none if there were none.
+
+        Raises:
+            QdrantTerminalError: If there is no such table, it is a nested one or one of dlt's own,
+                or Qdrant refuses the filter.
+
+        Examples:
+            >>> is_ada = models.FieldCondition(key="customer", match=models.MatchValue(value="Ada"))
+            >>> qdrant.delete_rows("shop", "orders", models.Filter(must=[is_ada]))
+            {'orders': 3, 'orders__items': 7}
+        """
+        return self.destination().delete_rows(dataset_name, table, row_filter)
 
     @overload
     def run(

@@ -5,12 +5,12 @@ Model, prefixes and keywords are those that the collection was loaded with, what
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
+from dagster_qdrant.destination.missing_index import missing_index
 from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.search_ways import SearchWays
 from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from dagster_qdrant.destination import qdrant
     from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-
-# How Qdrant refuses a filter in strict mode: the column, and the types of indexes that would do.
-_NEEDS_INDEX = re.compile(r'Index required but not found for "([^"]+)".*?: \[([^\]]*)\]')
 
 Mode = Literal["auto", "dense", "keywords", "hybrid"]
 
@@ -338,7 +335,7 @@ def search_collection(
             else []
         )
     except QdrantTerminalError as error:
-        if advice := _missing_index(str(error), collection):
+        if advice := missing_index(str(error), "`query_filter`", collection):
             raise QdrantTerminalError(f"{error} {advice}") from error
         raise
     found = [_hits(next(responses)) if each else [] for each in vectors]
@@ -367,19 +364,6 @@ def _refuse_blank(texts: Sequence[str]) -> None:
         raise QdrantTerminalError(
             f"There is no text to search for: {blank[0]!r}. Give `text` at least one word."
         )
-
-
-def _missing_index(words: str, collection: str) -> str | None:
-    """What to do where strict mode refuses a filter, since a column has no payload index."""
-    found = _NEEDS_INDEX.search(words)
-    if found is None:
-        return None
-    column, kinds = found[1], [kind.strip() for kind in found[2].split(",")]
-    index = f"{{{column!r}: {kinds[0]!r}}}" if len(kinds) == 1 else f"[{column!r}]"
-    return (
-        f"`query_filter` asks for `{column}`, which `{collection}` has no such index of. Declare "
-        f"it with `qdrant_adapter(..., index={index})`; the next load makes it."
-    )
 
 
 def _hits(response: models.QueryResponse) -> list[Hit]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dlt.common.schema.typing import TLoaderMergeStrategy, TTableSchema
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
     from dagster_qdrant.destination.job_client import QdrantJobClient
 
@@ -113,6 +113,29 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         for name, value in self._own.items():
             setattr(config, name, getattr(config, name) or value)
         return super().configuration(config, accept_partial)
+
+    def delete_rows(
+        self, dataset_name: str | None, table: str, row_filter: models.Filter
+    ) -> dict[str, int]:
+        """Delete the rows of a table that a filter selects, and those nested in them.
+
+        Loads of the table wait meanwhile, and this waits for those that run.
+
+        Args:
+            dataset_name: The dataset, or None.
+            table: The table, as the source or as dlt names it.
+            row_filter: Which rows, by columns as dlt names them.
+
+        Returns:
+            How many rows went, by table; none if there were none.
+
+        Raises:
+            QdrantTerminalError: If there is no such table, it is a nested one or one of dlt's own,
+                or Qdrant refuses the filter.
+        """
+        from dagster_qdrant.destination.row_deletion import delete_rows
+
+        return delete_rows(self.configuration(self.spec()), dataset_name, table, row_filter)
 
     def __repr__(self) -> str:
         """The destination without its credentials."""

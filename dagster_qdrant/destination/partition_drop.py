@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from dlt.common.json import json
-from dlt.common.schema import Schema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
-from dlt.common.storages.load_package import create_load_id
-
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.loads.dlt_tables import (
-    PARTITION_DROP,
-    DltTables,
-    LoadRecord,
-    LoadStatus,
-)
-from dagster_qdrant.destination.loads.load_claims import Claim
-from dagster_qdrant.destination.loads.load_leases import LoadLease, give_up
-from dagster_qdrant.destination.lookup import collection_names, usual_collection
+from dagster_qdrant.destination.found_table import FoundTable, found_table
+from dagster_qdrant.destination.loads.dlt_tables import PARTITION_DROP
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, about
-from dagster_qdrant.qdrant.connection import Connection, connect
+from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches
-from dagster_qdrant.stopping import last_words
 
 
 def drop_partition(
@@ -44,72 +30,22 @@ def drop_partition(
     Raises:
         QdrantTerminalError: If there is no such table, or its rows do not bear their partition.
     """
-    with connect(config.connection) as connection:
-        collections, name = _find(connection, config, dataset_name, table)
-        schema = _schema_of(collections, name)
-        _refuse_unmarked(name, schema)
-        dlt_tables = DltTables(collections, schema)
-        load = LoadRecord(
-            create_load_id(), PARTITION_DROP, LoadStatus.RUNNING, claims=(Claim(name, partition),)
-        )
-        lease = LoadLease(load, config.abandoned_after, lambda: connect(config.connection))
-        try:
-            with lease.alive(dlt_tables):
-                nested = get_nested_tables(schema.tables, name)
-                dropped = {
-                    each: count
-                    for each in (str(nested_table["name"]) for nested_table in nested)
-                    if (count := _drop(collections, each, partition))
-                }
-                lease.complete(dlt_tables)
-        except BaseException:
-            with last_words():
-                give_up(load, dlt_tables)
-            raise
-        finally:
-            lease.release()
-    return dropped
+    with found_table(config, dataset_name, table) as found:
+        found.refuse_nested("Drop the partition")
+        _refuse_unmarked(found)
+        names = [found.name, *(str(nested["name"]) for nested in found.nested)]
+        with found.changing(PARTITION_DROP, partition):
+            dropped = {name: _drop(found.collections, name, partition) for name in names}
+    return {name: count for name, count in dropped.items() if count}
 
 
-def _find(
-    connection: Connection,
-    config: QdrantDestinationConfiguration,
-    dataset_name: str | None,
-    table: str,
-) -> tuple[Collections, str]:
-    """The collections of a dataset, and the name that dlt has given to a table."""
-    for collection in collection_names(connection, config, dataset_name, table):
-        info = Collections(connection, None, config.dataset_separator).describe(collection)
-        if info is not None and (owner := about(info)):
-            dataset = Collections(connection, owner["dataset"], config.dataset_separator)
-            return dataset, str(owner["table"])
-    raise QdrantNotFoundError(
-        f"Qdrant at {config.connection} has no collection "
-        f"`{usual_collection(config, dataset_name, table)}` that was loaded by this package."
-    )
-
-
-def _schema_of(collections: Collections, name: str) -> Schema:
-    """The schema that a table was loaded with last."""
-    for stored in DltTables(collections, Schema("lookup")).schemas():
-        known = json.loads(stored.schema)
-        if name in known["tables"]:
-            return Schema.from_stored_schema(known)
-    raise QdrantNotFoundError(f"No schema of dataset `{collections.dataset_name}` has `{name}`.")
-
-
-def _refuse_unmarked(name: str, schema: Schema) -> None:
-    root = get_root_table(schema.tables, name)
-    if root["name"] != name:
+def _refuse_unmarked(table: FoundTable) -> None:
+    disposition = table.root.get("write_disposition")
+    if disposition != "replace":
         raise QdrantTerminalError(
-            f"Table `{name}` is nested in `{root['name']}`. Drop the partition of that one; the "
-            "rows nested in it go with it."
-        )
-    if root.get("write_disposition") != "replace":
-        raise QdrantTerminalError(
-            f"Table `{name}` has the write disposition {root.get('write_disposition')!r}. Rows "
-            "bear their partition in replaced tables only: delete the others by a column of "
-            "theirs, with `qdrant.get_client()`."
+            f"Table `{table.name}` has the write disposition {disposition!r}. Rows bear their "
+            "partition in replaced tables only: delete the others by a column of theirs, with "
+            "`qdrant.delete_rows`."
         )
 
 

@@ -312,3 +312,15 @@ def matches(values: Mapping[str, Any]) -> models.Filter:
             for name, value in values.items()
         ]
     )
+
+
+def joined(pages: Iterable[list[models.Record]], size: int) -> Iterator[list[models.Record]]:
+    """Pages joined to larger ones, of at least so many points as far as there are."""
+    together: list[models.Record] = []
+    for page in pages:
+        together += page
+        if len(together) >= size:
+            yield together
+            together = []
+    if together:
+        yield together

@@ -23,8 +23,9 @@ from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches
 
-# Under this name of a pipeline stand the loads that only dropped a partition.
+# Under these names of pipelines stand what only removed rows: a partition's, or those of a filter.
 PARTITION_DROP = "drop_partition"
+ROW_DELETION = "delete_rows"
 
 
 class LoadStatus(IntEnum):

@@ -7,7 +7,7 @@ as it brought, nothing has to be looked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
@@ -18,7 +18,7 @@ from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUP
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.writing.loaded_ids import IdSet
 from dagster_qdrant.qdrant.collections import Collections
-from dagster_qdrant.qdrant.points import matches
+from dagster_qdrant.qdrant.points import joined, matches
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -82,7 +82,7 @@ def _delete_nested_rows(
         changed = models.Filter(should=[changed, _marked_as_deleted(root, load_id)])
     fields = [root.row_id, DELETED, SUPERSEDED]
     pages = collections.pages(root.target, changed, payload=fields, page=_PAGE)
-    for records in _joined(pages, _MANY):
+    for records in joined(pages, _MANY):
         roots = [record.payload or {} for record in records]
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         for plan in nested:
@@ -150,20 +150,8 @@ def _delete_descendants(
             continue
         fields = [plan.row_id, plan.load_id]
         pages = collections.pages_with(plan.target, plan.parent_id, row_ids, payload=fields)
-        for records in _joined(pages, _MANY):
+        for records in joined(pages, _MANY):
             if plan.is_parent:
                 ids = [(record.payload or {})[plan.row_id] for record in records]
                 _delete_descendants(ids, plan, nested, load_id, collections)
             _delete(plan, records, load_id, collections)
-
-
-def _joined(pages: Iterable[list[models.Record]], size: int) -> Iterator[list[models.Record]]:
-    """Pages joined to larger ones, of at least so many points as far as there are."""
-    joined: list[models.Record] = []
-    for page in pages:
-        joined += page
-        if len(joined) >= size:
-            yield joined
-            joined = []
-    if joined:
-        yield joined
