@@ -30,6 +30,9 @@ _TERMINAL = (
     EmbeddingError,
 )
 
+# Of a float like 1e20 in a column of whole numbers. dlt names neither the row nor the column.
+_TOO_LARGE = "Integer exceeds 64-bit range"
+
 
 @contextmanager
 def as_failure(partition: str | None = None) -> Iterator[None]:
@@ -58,6 +61,11 @@ def as_failure(partition: str | None = None) -> Iterator[None]:
 
 
 def _named(error: BaseException) -> str:
+    if isinstance(error, NormalizeJobFailed) and _TOO_LARGE in str(error):
+        return (
+            "A column of whole numbers has a number beyond 64 bits, say 1e20. Declare the column "
+            "as `double` or `decimal`: `resource.apply_hints(columns={...})`."
+        )
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -30,6 +30,11 @@ def with_a_null() -> Iterator[Any]:
     yield [{"id": 1, "title": "Alien"}, {"id": 2, "title": None}]
 
 
+@dlt.resource(name="films")
+def with_a_large_number() -> Iterator[Any]:
+    yield [{"id": 1, "title": "Alien", "gross": 1}, {"id": 2, "title": "Moon", "gross": 1e20}]
+
+
 @dlt.resource(
     name="films", primary_key="id", write_disposition={"disposition": "merge", "strategy": "scd2"}
 )
@@ -107,6 +112,7 @@ def run(resource, dataset):
             "DataValidationError: .*`films` Column: `id__v_text`.*contract_mode=freeze",
         ),
         (with_a_null, "CannotCoerceNullException: .*`films` column `title`"),
+        (with_a_large_number, "^A column of whole numbers has .* Declare the column as `double`"),
         (of_a_strategy, "^Table `films` asks for the merge strategy 'scd2'"),
         (with_a_secret, "ConfigFieldMissingException: Missing 1 field.*`token`"),
     ],

@@ -184,11 +184,13 @@ characters = st.characters(exclude_categories=(), exclude_characters=DLT_MARKS)
 texts = st.text(characters, max_size=20)
 # A list in a field without a name lands in the table itself: dlt finds no name for another.
 names = st.text(characters, max_size=20).map("a {}".format)
+# In a column of whole numbers, dlt's normalize fails on floats that are too large for one.
+floats = st.floats().filter(lambda number: math.isinf(number) or not abs(number) >= 2**63)
 scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**65), 2**65),
-    st.floats(),
+    floats,
     st.decimals(),
     st.dates(),
     st.datetimes(timezones=st.none() | st.just(timezone.utc)),
