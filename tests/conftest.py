@@ -9,6 +9,8 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "false"
 # gRPC tells on stderr of servers that go, which here they do all the time.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,13 @@ from tests.small_models import CROSS_ENCODER, cross_encoder_folder
 from tests.targets import Target, targets
 
 Load = Callable[..., Any]
+
+# A server and a folder bring each change to disk, and tests would wait for that most of the time.
+# What they write is in memory where there is enough of it, also that of processes which they start.
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108
+if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir():
+    if shutil.disk_usage(_IN_MEMORY).free > 4 * 2**30:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,9 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
     ) -> DestinationCapabilitiesContext:
         """What the destination can do; dlt asks as soon as a pipeline has it."""
         self._refuse_unknown()
-        return super().capabilities(config, naming)
+        # They do not depend on the configuration, which dlt would resolve for them some twenty
+        # times a load.
+        return super().capabilities(config or self.spec(), naming)
 
     def configuration(
         self, initial_config: QdrantDestinationConfiguration | None, accept_partial: bool = False
