@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         QdrantTerminalError,
         QdrantTransientError,
     )
+    from dagster_qdrant.io_manager import QdrantCollection, QdrantIOManager
     from dagster_qdrant.resource import QdrantResource
     from dagster_qdrant.translator import QdrantDltTranslator
 
@@ -27,10 +28,12 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Keywords": "destination.tables.keywords",
+    "QdrantCollection": "io_manager",
     "QdrantCollectionsComponent": "component",
     "QdrantConfigurationError": "errors",
     "QdrantDltTranslator": "translator",
     "QdrantError": "errors",
+    "QdrantIOManager": "io_manager",
     "QdrantResource": "resource",
     "QdrantTerminalError": "errors",
     "QdrantTransientError": "errors",
@@ -43,10 +46,12 @@ _MODULES = {
 
 __all__ = [
     "Keywords",
+    "QdrantCollection",
     "QdrantCollectionsComponent",
     "QdrantConfigurationError",
     "QdrantDltTranslator",
     "QdrantError",
+    "QdrantIOManager",
     "QdrantResource",
     "QdrantTerminalError",
     "QdrantTransientError",

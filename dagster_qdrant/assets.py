@@ -26,10 +26,10 @@ from dagster_qdrant.runs.checking import check_specs, refuse_unknown_checks
 from dagster_qdrant.runs.definitions import keep_plan, own_function
 from dagster_qdrant.runs.idle_runs import refuse_idle_runs
 from dagster_qdrant.runs.partition_source import of_first_partition, takes_partition
-from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name
+from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name, with_deps
 
 if TYPE_CHECKING:
-    from dagster_qdrant.runs.plan import DltData
+    from dagster_qdrant.runs.plan import Deps, DltData
 
 
 def qdrant_assets(
@@ -40,6 +40,7 @@ def qdrant_assets(
     name: str | None = None,
     group_name: str | None = None,
     dagster_dlt_translator: DagsterDltTranslator | None = None,
+    deps: "Deps | None" = None,
     partitions_def: PartitionsDefinition | None = None,
     backfill_policy: BackfillPolicy | None = None,
     op_tags: Mapping[str, Any] | None = None,
@@ -60,6 +61,7 @@ def qdrant_assets(
         name: Name of the op. Default: the function's.
         group_name: Group of all assets.
         dagster_dlt_translator: Makes the assets' specs. Default: `QdrantDltTranslator`.
+        deps: Assets upstream of all assets, or, by the name of a resource, of its asset.
         partitions_def: Partitions of the assets.
         backfill_policy: How a backfill is cut into runs. Default for time windows: one run.
         op_tags: Tags of the op.
@@ -93,6 +95,7 @@ def qdrant_assets(
     )
     return _assets_of(
         plan,
+        deps=deps,
         checks=checks,
         name=name,
         group_name=group_name,
@@ -113,6 +116,7 @@ def build_qdrant_assets(
     name: str | None = None,
     group_name: str | None = None,
     dagster_dlt_translator: DagsterDltTranslator | None = None,
+    deps: "Deps | None" = None,
     partitions_def: PartitionsDefinition | None = None,
     backfill_policy: BackfillPolicy | None = None,
     op_tags: Mapping[str, Any] | None = None,
@@ -151,6 +155,7 @@ def build_qdrant_assets(
 
     @_assets_of(
         plan,
+        deps=deps,
         checks=checks,
         name=name or default_op_name(plan.source, dataset_name),
         group_name=group_name,
@@ -175,6 +180,7 @@ def build_qdrant_assets(
 def _assets_of(
     plan: QdrantAssetsPlan,
     *,
+    deps: "Deps | None",
     checks: bool | Literal["blocking"],
     group_name: str | None,
     partitions_def: PartitionsDefinition | None,
@@ -183,7 +189,7 @@ def _assets_of(
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """A decorator that makes assets of a plan; what is in `options` is Dagster's."""
     refuse_unknown_checks(checks)
-    specs = plan.specs()
+    specs = with_deps(plan.specs(), deps)
     keys = {resource: spec.key for resource, spec in specs.items()}
     if group_name and any(spec.group_name for spec in specs.values()):
         raise DagsterInvariantViolationError(

@@ -48,6 +48,7 @@ from dagster_qdrant.yaml.resolvers import (
     RetryPolicyModel,
     made,
     resolve_checks,
+    resolve_deps,
     resolve_resource,
     resolve_retry_policy,
     resolve_source,
@@ -113,6 +114,14 @@ class QdrantLoad(Resolvable):
     group_name: Annotated[Optional[str], Resolver.default(description="Group of all assets.")] = (
         None
     )
+    deps: Annotated[
+        Any,
+        Resolver(
+            resolve_deps,
+            model_field_type=Optional[Union[_Columns, Mapping[str, _Columns]]],
+            description="Keys of assets upstream, say raw/films; of all assets, or by resource.",
+        ),
+    ] = None
     partitions_def: Annotated[
         Optional[PartitionsDefinition],
         Resolver(
@@ -253,6 +262,7 @@ class QdrantCollectionsComponent(Component, Resolvable):
             name=load.name,
             group_name=load.group_name,
             dagster_dlt_translator=_Translator(self, load.translation),
+            deps=load.deps,
             partitions_def=load.partitions_def,
             backfill_policy=load.backfill_policy,
             op_tags=load.op_tags,

@@ -223,6 +223,41 @@ class TestSpecs:
         assert spec.automation_condition == dg.AutomationCondition.eager()
         assert spec.code_version == "7"
 
+    def test_assets_upstream_are_of_all_or_of_one_resource(self):
+        @dg.multi_asset(specs=[dg.AssetSpec(["raw", "a"]), dg.AssetSpec(["raw", "b"])])
+        def raw(): ...
+
+        class AfterC(QdrantDltTranslator):
+            def get_asset_spec(self, data):
+                return super().get_asset_spec(data).replace_attributes(deps=["c"])
+
+        def upstream(deps, **options) -> dict[str, set[str]]:
+            source = [films(), actors()]
+            assets = build_qdrant_assets(dlt_source=source, deps=deps, **options)
+            return {
+                spec.key.path[-1]: {dep.asset_key.to_user_string() for dep in spec.deps}
+                for spec in assets.specs
+            }
+
+        assert upstream(None) == {"films": set(), "actors": set()}
+        assert upstream("c") == {"films": {"c"}, "actors": {"c"}}
+        several = {"raw/a", "raw/b", "c"}
+        assert upstream([raw, "c"]) == {"films": several, "actors": several}
+        assert upstream({"films": raw, "actors": dg.AssetSpec("c")}) == {
+            "films": {"raw/a", "raw/b"},
+            "actors": {"c"},
+        }
+        assert upstream({"films": dg.AssetKey(["raw", "a"])}) == {
+            "films": {"raw/a"},
+            "actors": set(),
+        }
+        assert upstream({"films": ["d"]}, dagster_dlt_translator=AfterC()) == {
+            "films": {"c", "d"},
+            "actors": {"c"},
+        }
+        with pytest.raises(dg.DagsterInvalidDefinitionError, match="resource `film`. There are"):
+            upstream({"film": ["c"]})
+
     def test_two_places_for_the_group_are_refused(self):
         class Grouped(QdrantDltTranslator):
             def get_asset_spec(self, data):

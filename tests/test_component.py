@@ -82,11 +82,13 @@ def test_a_load_takes_what_the_factory_takes(sandbox):
         name="load_films",
         pipeline_name="kept",
         checks="blocking",
+        deps={"films": "raw/films"},
         translation={"group_name": "search", "metadata": {"holds": "{{ collection }}"}},
     )
     with loaded(sandbox, given) as defs:
         [assets] = defs.assets
         [spec] = assets.specs
+        assert [dep.asset_key.path for dep in spec.deps] == [["raw", "films"]]
         assert (spec.key, spec.group_name) == (FILMS, "search")
         assert (spec.metadata["holds"], spec.metadata["embed"]) == ("movies_films", "title")
         assert assets.op.name == "load_films"

@@ -14,6 +14,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 import dagster_qdrant
 from dagster_qdrant import (
     QdrantCollectionsComponent,
+    QdrantIOManager,
     QdrantResource,
     build_qdrant_assets,
     qdrant_adapter,
@@ -87,8 +88,12 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, run):
             elif isinstance(value, dg.Definitions):
                 dg.Definitions.validate_loadable(value)
             elif isinstance(value, dg.AssetsDefinition):
-                given = {"qdrant": QdrantResource(location=":memory:")}
-                dg.Definitions.validate_loadable(dg.Definitions(assets=[value], resources=given))
+                qdrant = QdrantResource(location=":memory:")
+                given = {"qdrant": qdrant, "qdrant_io_manager": QdrantIOManager(qdrant=qdrant)}
+                upstream = map(dg.AssetSpec, {*value.dependency_keys} - {*value.keys})
+                dg.Definitions.validate_loadable(
+                    dg.Definitions(assets=[value, *upstream], resources=given)
+                )
 
 
 def _folder(module: ModuleType) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Union
 
@@ -22,9 +22,13 @@ from dagster_qdrant.qdrant.collections import collection_name, why_unfit
 from dagster_qdrant.translator import QdrantDltTranslator, QdrantTranslatorData
 
 if TYPE_CHECKING:
+    from dagster import AssetDep, AssetsDefinition
     from dlt.extract import DltResource, DltSource
 
     DltData = Union[DltSource, DltResource, Sequence[DltResource]]
+    # What Dagster takes for an asset upstream, or several.
+    Dep = Union[AssetKey, AssetSpec, AssetDep, AssetsDefinition, str]
+    Deps = Union[Dep, Iterable[Dep], Mapping[str, Union[Dep, Iterable[Dep]]]]
 
 
 _LONGEST = 200
@@ -148,6 +152,37 @@ class QdrantAssetsPlan:
             collection=collection,
             asset_name=own_table or table_identifier(schema, resource.name),
         )
+
+
+def with_deps(specs: Mapping[str, AssetSpec], deps: Deps | None) -> dict[str, AssetSpec]:
+    """Specs with further assets upstream.
+
+    Args:
+        specs: The specs by the name of their resource.
+        deps: The assets upstream of all of them, or by the name of the resource.
+
+    Raises:
+        DagsterInvalidDefinitionError: For a resource that is not loaded.
+    """
+    if not isinstance(deps, Mapping):
+        deps = dict.fromkeys(specs, _listed(deps)) if deps is not None else {}
+    if unknown := sorted(deps.keys() - specs.keys()):
+        raise DagsterInvalidDefinitionError(
+            f"`deps` names the resource `{unknown[0]}`. There are "
+            f"{', '.join(f'`{name}`' for name in specs)}."
+        )
+    return {
+        name: spec.merge_attributes(deps=AssetSpec(spec.key, deps=_listed(deps[name])).deps)
+        if name in deps
+        else spec
+        for name, spec in specs.items()
+    }
+
+
+def _listed(deps: Any) -> list[Any]:
+    # Dagster's keys and specs are tuples too, of a type of their own.
+    several = type(deps) is tuple or isinstance(deps, (list, set, frozenset))
+    return list(deps) if several else [deps]
 
 
 def is_source(data: DltData) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union
 
 from dagster import (
+    AssetKey,
     Backoff,
     ComponentLoadContext,
     EnvVar,
@@ -94,6 +95,19 @@ def resolve_checks(context: ResolutionContext, value: Any) -> Any:
     checks = context.resolve_value(value)
     refuse_unknown_checks(checks)
     return checks
+
+
+def resolve_deps(context: ResolutionContext, value: Any) -> Any:
+    """Assets upstream, of their keys as text."""
+    deps = context.resolve_value(value)
+    if isinstance(deps, Mapping):
+        return {name: _asset_keys(keys) for name, keys in deps.items()}
+    return None if deps is None else _asset_keys(deps)
+
+
+def _asset_keys(keys: Union[str, Sequence[str]]) -> list[AssetKey]:
+    listed = [keys] if isinstance(keys, str) else keys
+    return [AssetKey.from_user_string(key) for key in listed]
 
 
 def resolve_retry_policy(
