@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dagster_qdrant.checks import build_qdrant_checks
     from dagster_qdrant.component import QdrantCollectionsComponent
     from dagster_qdrant.destination.reranking import Rerank
+    from dagster_qdrant.destination.tables.chunks import Chunking
     from dagster_qdrant.destination.tables.keywords import Keywords
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Chunking": "destination.tables.chunks",
     "Keywords": "destination.tables.keywords",
     "QdrantCollection": "io_manager",
     "QdrantCollectionsComponent": "component",
@@ -45,6 +47,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Chunking",
     "Keywords",
     "QdrantCollection",
     "QdrantCollectionsComponent",

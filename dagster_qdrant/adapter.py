@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.chunks import CHUNKS, Chunking
 from dagster_qdrant.destination.tables.hints import (
     EMBED_HINT,
     LIST_SEPARATOR,
@@ -25,6 +26,13 @@ def qdrant_adapter(
     *,
     nested: Mapping[str | tuple[str, ...], str | list[str]] | None = None,
     keywords: bool | str | Keywords | Mapping[str, Any] | None = None,
+    chunk: bool
+    | int
+    | str
+    | Callable[[str], Sequence[str]]
+    | Chunking
+    | Mapping[str, Any]
+    | None = None,
     index: str | Sequence[str] | Mapping[str, Any] | None = None,
     collection: Mapping[str, Any] | None = None,
 ) -> DltResource:
@@ -46,6 +54,11 @@ def qdrant_adapter(
         keywords: Whether rows are found by the keywords of their texts too (BM25): True for
             English, a language, or `Keywords(...)`. Without `embed` it must name the columns. If it
             names none, it holds for the lists of `nested` too.
+        chunk: How long texts are cut into chunks, so that a model takes all of them: True, the most
+            tokens of a chunk, "markdown", a function that makes a list of texts of one, or
+            `Chunking(...)`. The chunks of `docs` are in the table `docs__chunks`, which has the
+            vectors and keywords, and beside each chunk the row's other columns. A search of `docs`
+            gives rows, each with its best passages.
         index: The columns that searches filter by: a list of them, or by column the type of its
             index in Qdrant ("keyword", "integer", "float", "bool", "datetime", "uuid", "text",
             "geo"; None: as the column's type asks), or one of Qdrant's own objects, say
@@ -72,6 +85,7 @@ def qdrant_adapter(
     from dagster_qdrant.destination.tables.row_check import check_rows
 
     by_keywords = Keywords.of(keywords)
+    chunking = Chunking.of(chunk)
     indexes = read_indexes(index)
     settings = read_settings(collection)
     if (of_vectors := asks_of_vectors(settings)) and not (embed or nested):
@@ -86,18 +100,43 @@ def qdrant_adapter(
         )
     if by_keywords and by_keywords.columns:
         _columns("keywords", list(by_keywords.columns))
+    if chunking:
+        _refuse_unfit_chunks(embed, nested or {}, by_keywords)
     hint = TableHint(
         embed=_columns("embed", embed) if embed else (),
         nested=_lists(nested or {}),
         keywords=by_keywords,
         index=indexes,
         collection=settings,
+        chunk=chunking,
     )
     resource = _resource(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
     _forget_dlts_adapter(resource)
-    return check_rows(resource)
+    return check_rows(resource, chunking)
+
+
+def _refuse_unfit_chunks(embed: Any, nested: Mapping[Any, Any], keywords: Keywords | None) -> None:
+    if not embed:
+        raise ValueError(
+            "`chunk` cuts the text that is embedded. Name its columns with `embed`, a column's "
+            "name or a list of them."
+        )
+    if any(path in (CHUNKS, (CHUNKS,)) for path in nested):
+        raise ValueError(
+            f"`nested` names the list {CHUNKS!r}, which is the name of the chunks that `chunk` "
+            "makes. Give the list another name, say with `resource.add_map(...)`."
+        )
+    if (
+        keywords
+        and keywords.columns
+        and [*keywords.columns] != ([embed] if isinstance(embed, str) else [*embed])
+    ):
+        raise ValueError(
+            "`keywords` names columns, and with `chunk` the keywords are those of the chunks' "
+            "texts. Leave `columns` out, or name those of `embed`."
+        )
 
 
 def _resource(data: Any) -> DltResource:

@@ -29,7 +29,7 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     """
     columns: Mapping[str, Any] = table["columns"]
     # A column that no row has is not in what dlt prepared, of which the plan was made.
-    embed = marked_columns(table) if plan.in_any_order else plan.embed
+    embed = marked_columns(table) if plan.in_any_order else plan.text_columns
     keywords = plan.keywords.columns if plan.keywords else ()
     for name in dict.fromkeys([*embed, *keywords]):
         asked = "embed" if name in embed else "find by its keywords"
@@ -88,7 +88,7 @@ def warn_of_missing_lists(table: TTableSchema, schema: Schema) -> None:
     """Say which lists are to be embedded that no row has had; they may all have been empty."""
     hint, table_name = TableHint.of(table, schema.naming), str(table["name"])
     for nested, name in (hint.nested_tables(table_name, schema.naming) if hint else {}).items():
-        if nested in schema.tables:
+        if nested in schema.tables or (hint and name not in hint.nested):
             continue
         known = get_nested_tables(schema.tables, table_name, include_self=False)
         logger.warning(
@@ -115,7 +115,7 @@ def refuse_nested_data(
     Raises:
         QdrantTerminalError: If a row has such a value.
     """
-    for name in plan.embed:
+    for name in plan.text_columns:
         if place := _place_of_nested_data(name, plan, schema, lines_of):
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to embed `{name}`, which holds nested data and not "

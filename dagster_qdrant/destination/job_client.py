@@ -28,6 +28,10 @@ from dlt.common.storages.load_package import (
     load_package_state,
 )
 
+from dagster_qdrant.destination.chunk_refusals import (
+    refuse_other_chunks,
+    refuse_rows_without_chunks,
+)
 from dagster_qdrant.destination.column_refusals import (
     refuse_nested_data,
     refuse_unfit_embed_columns,
@@ -252,9 +256,12 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unfit_indexes(self.schema.get_table(plan.table_name), plan)
             refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
+            refuse_rows_without_chunks(plan, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
             refuse_unfit_collection(plan, self.collections, self.config.embedding)
             is_dropped = plan.table_name in dropped_tables()
+            if not is_dropped and plan.table_name not in emptied:
+                refuse_other_chunks(plan, self.collections, self.config.embedding)
             if plan.settings and not is_dropped and not targets.is_made_anew(plan):
                 refuse_unfit_settings(plan, self.collections, self.config.embedding)
             is_new_table = bool(plan.embed) and not self.collections.exists(plan.collection)

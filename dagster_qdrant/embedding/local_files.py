@@ -145,6 +145,21 @@ def _is_here(options: EmbeddingOptions) -> bool:
     )
 
 
+def tokenizer_folder(options: EmbeddingOptions) -> Path | None:
+    """The folder on this machine that has a model's tokenizer; None if there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not _is_here(options):
+        return None
+    cache = _cache_folder(options)
+    folders = [Path(_folder(options)), Path(cache) / f"fast-{options.model.rsplit('/', 1)[-1]}"]
+    hub_name = options.description["sources"]["hf"]
+    if hub_name and not options.model_path:
+        found = try_to_load_from_cache(hub_name, _TOKENIZER_FILE, cache_dir=cache)
+        folders += [Path(found).parent] if isinstance(found, str) else []
+    return next((folder for folder in folders if (folder / _TOKENIZER_FILE).exists()), None)
+
+
 def _files(options: EmbeddingOptions) -> list[str]:
     known = options.description
     return [str(known["model_file"]), *known["additional_files"], _TOKENIZER_FILE]

@@ -92,6 +92,11 @@ def asks_of_vectors(asked: Mapping[str, Any]) -> list[str]:
     return [name for name in _OF_VECTORS if name in asked]
 
 
+def without_settings_of_vectors(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for of a collection without a vector of a model."""
+    return {name: value for name, value in asked.items() if name not in _OF_VECTORS}
+
+
 def _refuse_unknown(said: Mapping[str, Any], known: Any, where: str) -> None:
     for name in said:
         if name not in known:

@@ -43,6 +43,15 @@ def why_unfit(collection: str) -> str | None:
     )
 
 
+# In a collection's metadata: for which model its texts were cut into chunks, and the collection
+# that these are in.
+CUT_FOR, CHUNKS_IN = "cut_for", "chunks_in"
+# In that of a collection of chunks, until they go with those of the last row.
+ARE_CHUNKS = "are_chunks"
+# What nobody says any more does not hold any more, though the points are the same.
+_SAID_ANEW = frozenset({"index", "numbers", "collection", "chunk", "chunked", CUT_FOR, CHUNKS_IN})
+
+
 class Collections(Points):
     """Access to the collections of a dataset through one connection.
 
@@ -227,12 +236,7 @@ def _news(info: models.CollectionInfo, metadata: Mapping[str, Any]) -> dict[str,
     if not said:
         return dict(metadata)
     is_own = all(said.get(name) == metadata.get(name) for name in ("dataset", "table"))
-    # What nobody asks for any more is not merely unsaid.
-    kept = {
-        name: value
-        for name, value in said.items()
-        if name not in ("index", "numbers", "collection")
-    }
+    kept = {name: value for name, value in said.items() if name not in _SAID_ANEW}
     news = {**kept, **metadata}
     return news if is_own and news != said else None
 

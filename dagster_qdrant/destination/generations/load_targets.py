@@ -28,7 +28,7 @@ from dagster_qdrant.destination.writing.table_collection import (
     ensure_collection,
     fixed_differences_of,
 )
-from dagster_qdrant.qdrant.collections import Collections, about
+from dagster_qdrant.qdrant.collections import CHUNKS_IN, Collections, about
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -124,6 +124,9 @@ class LoadTargets:
                 plan = replace(plan, embed=there.embed)
         elif (there.embed or there.keywords) and not self._brings_rows(plan.table_name):
             plan = replace(plan, embed=there.embed, keywords=there.keywords)
+        if there.chunk and not plan.chunk and not self._brings_rows(plan.table_name):
+            chunks = about(info).get(CHUNKS_IN) if info else None
+            plan = replace(plan, chunk=there.chunk, chunked=there.chunked, chunks=chunks)
         if there.index and not plan.index and not self._brings_rows(plan.table_name):
             plan = replace(plan, index=there.index, numbers=there.numbers)
         if there.collection and not plan.settings and not self._brings_rows(plan.table_name):

@@ -21,7 +21,7 @@ from dagster_qdrant.embedding.embedder import load_embedder, vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError, QdrantTransientError
-from dagster_qdrant.qdrant.collections import Collections, about, vector_params
+from dagster_qdrant.qdrant.collections import ARE_CHUNKS, Collections, about, vector_params
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -47,6 +47,8 @@ def has_vectors_for(
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
     """Whether a collection holds other vectors than it shall, or other decimals as numbers."""
+    if about(info).get(ARE_CHUNKS) and not plan.chunk:  # they are not wanted, and go
+        return False
     return not (
         _holds_texts(plan, info, embedding)
         and _holds_keywords(plan, info)
@@ -175,6 +177,15 @@ def _announce(
             "indexes of decimals, which are numbers where they are indexed"
             if _holds_keywords(plan, before)
             else "keywords",
+            total,
+        )
+        return
+    if plan.chunks:
+        logger.warning(
+            "Collection `%s` gets vectors of chunks, which are in `%s`. Its %d points are written "
+            "without.",
+            plan.collection,
+            plan.chunks,
             total,
         )
         return

@@ -35,8 +35,9 @@ from dagster_qdrant.destination.loads.loaded_rows import LoadedRows, forget
 from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
+from dagster_qdrant.destination.tables.table_plan import chunks_table
 from dagster_qdrant.destination.writing.load_counts import load_reports
-from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.qdrant.collections import ARE_CHUNKS, Collections, about
 from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.stopping import last_words, refuse_if_stopping
 
@@ -156,6 +157,7 @@ class Load:
             loaded = loaded_tables(load_id)
             data_tables = sorted(loaded - set(self._schema.dlt_table_names()))
             texts = missing_texts(load_id, map(self._plan_of, data_tables), collections)
+            self._remove_chunks_of_none(loaded)
             rows = LoadedRows(load_id, self._config)
             remove_what_the_load_outdates(rows, loaded, self._schema, collections, self._plan_of)
             refuse_if_stopping()
@@ -173,6 +175,17 @@ class Load:
         except LoadTakenBackError:
             remove_stragglers(load_id, dlt_tables, collections)
             raise
+
+    def _remove_chunks_of_none(self, loaded: set[str]) -> None:
+        """Empty the collections of chunks that nobody asks for any more."""
+        from qdrant_client import models
+
+        for name in sorted(chunks_table(table, self._schema.naming) for table in loaded):
+            plan = self._plan_of(name) if name in self._schema.tables else None
+            info = self._collections.describe(plan.target) if plan and not plan.chunk else None
+            if plan and info and (made := about(info)).pop(ARE_CHUNKS, None):
+                self._collections.delete_where(plan.target, models.Filter())
+                self._collections.set_about(plan.target, made)
 
     def give_up(self) -> None:
         """Write down that the load will never be resumed, so that others need not wait for it.

@@ -35,7 +35,7 @@ def missing_texts(
     seen: dict[str, str | None] = {}
     for plan in plans:
         counts = counted.get(plan.table_name)
-        if counts is None or not plan.embed:
+        if counts is None or not plan.text_columns:
             continue
         if counts.rows_with_text:
             if plan.collection in before:
@@ -70,6 +70,8 @@ def _has_texts(plan: TablePlan, collections: Collections) -> bool:
     """Whether a row of a table has a text, or of the collection whose place it takes."""
     from qdrant_client import models
 
+    if plan.chunks:
+        return collections.exists(plan.chunks) and bool(collections.count(plan.chunks))
     no_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=EMBEDDING_HASH))
     with_text = models.Filter(must_not=[no_text])
     names = {plan.target, plan.former or plan.target}

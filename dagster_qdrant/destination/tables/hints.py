@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema.utils import get_columns_names_with_prop, is_complete_column
 
+from dagster_qdrant.destination.tables.chunks import CHUNKS, TEXT, Chunking
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.payload_indexes import Index
 from dagster_qdrant.errors import QdrantTerminalError
+from dagster_qdrant.qdrant.asked_settings import without_settings_of_vectors
 
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming import NamingConvention
@@ -43,6 +45,10 @@ class TableHint:
         numbers: The decimals among these columns that are stored as numbers. It follows from the
             others, and tells how the rows of a collection are stored.
         collection: How its collection is set up, by the names of Qdrant's settings.
+        chunk: How the text of `embed` is cut into chunks, which are rows of a table of their own
+            and embedded in its place; None: it is not.
+        chunked: The columns whose text that is, where it is said of the table itself alone, which
+            then embeds nothing. And of the table of the chunks: what its rows are made of.
     """
 
     embed: tuple[str, ...] = ()
@@ -51,6 +57,8 @@ class TableHint:
     index: Mapping[str, Index] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
     collection: Mapping[str, Any] = field(default_factory=dict)
+    chunk: Chunking | None = None
+    chunked: tuple[str, ...] = ()
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
@@ -61,6 +69,8 @@ class TableHint:
             "index": {name: index and dict(index) for name, index in self.index.items()},
             "numbers": list(self.numbers),
             "collection": dict(self.collection),
+            "chunk": self.chunk and self.chunk.to_json(),
+            "chunked": list(self.chunked),
         }
         return {name: value for name, value in said.items() if value}
 
@@ -75,6 +85,8 @@ class TableHint:
             index=dict(said.get("index") or {}),
             numbers=tuple(said.get("numbers") or ()),
             collection=dict(said.get("collection") or {}),
+            chunk=Chunking.of(said.get("chunk")),
+            chunked=tuple(said.get("chunked") or ()),
         )
 
     @classmethod
@@ -102,21 +114,35 @@ class TableHint:
         nested = {name: _normalized(columns, naming) for name, columns in said.nested.items()}
         keywords = said.keywords and said.keywords.with_columns(embed, naming.normalize_path)
         index = {naming.normalize_path(name): each for name, each in said.index.items()}
-        return cls(embed, nested, keywords, index, collection=said.collection)
+        return cls(embed, nested, keywords, index, collection=said.collection, chunk=said.chunk)
 
     @property
     def own(self) -> TableHint:
         """What is said of the table itself, without the lists in its rows."""
         has_keywords = self.keywords is not None and bool(self.keywords.columns)
-        return replace(self, nested={}, keywords=self.keywords if has_keywords else None)
+        own = replace(self, nested={}, keywords=self.keywords if has_keywords else None)
+        if self.chunk is None:
+            return own
+        # Its chunks have the vectors.
+        settings = without_settings_of_vectors(self.collection)
+        return replace(own, embed=(), keywords=None, collection=settings, chunked=self.embed)
+
+    @property
+    def lists(self) -> dict[str, tuple[str, ...]]:
+        """The columns that are embedded of the lists in its rows, those of chunks among them."""
+        return {**self.nested, **({CHUNKS: (TEXT,)} if self.chunk else {})}
 
     def of_list(self, name: str) -> TableHint:
         """What is said of a list in its rows."""
-        columns, keywords = self.nested[name], self.keywords
+        columns, keywords = self.lists[name], self.keywords
         if keywords is not None:  # those that name columns name the table's own
             by_default = tuple(keywords.columns) == self.embed
-            keywords = replace(keywords, columns=columns, avg_len=None) if by_default else None
-        return TableHint(columns, keywords=keywords, collection=self.collection)
+            length = keywords.avg_len if name in self.lists.keys() - self.nested else None
+            keywords = replace(keywords, columns=columns, avg_len=length) if by_default else None
+        hint = TableHint(columns, keywords=keywords, collection=self.collection)
+        if self.chunk is None or name != CHUNKS:
+            return hint
+        return replace(hint, index=self.index, chunk=self.chunk, chunked=self.embed)
 
     def nested_tables(self, table_name: str, naming: NamingConvention) -> dict[str, str]:
         """The lists by the names of their tables, as dlt makes them.
@@ -126,7 +152,7 @@ class TableHint:
             naming: How the schema writes names.
         """
         tables = {}
-        for name in self.nested:
+        for name in self.lists:
             parts = [naming.normalize_table_identifier(part) for part in name.split(LIST_SEPARATOR)]
             tables[naming.shorten_fragments(table_name, *parts)] = name
         return tables
@@ -167,6 +193,11 @@ def indexes_of(resource: DltResource) -> Mapping[str, Index]:
     return _hint_on(resource).index
 
 
+def chunking_of(resource: DltResource) -> Chunking | None:
+    """How a resource asks for its texts to be cut into chunks."""
+    return _hint_on(resource).chunk
+
+
 def settings_of_collection(resource: DltResource) -> Mapping[str, Any]:
     """How a resource asks for its collection to be set up."""
     return _hint_on(resource).collection
@@ -199,7 +230,7 @@ def embedded_lists(resource: DltResource) -> dict[str, list[str]]:
             name = path if isinstance(path, str) else LIST_SEPARATOR.join(path)
             lists[name] = [column for column, hint in columns.items() if hint.get(EMBED_HINT)]
     said = (hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {}
-    lists |= {name: list(columns) for name, columns in said.get("nested", {}).items()}
+    lists |= {name: list(columns) for name, columns in TableHint.read(said).lists.items()}
     return {name: columns for name, columns in lists.items() if columns}
 
 

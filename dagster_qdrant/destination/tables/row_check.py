@@ -23,7 +23,9 @@ from dlt.extract.items import TableNameMeta
 from dlt.extract.items_transform import BaseItemTransform, ItemTransform, MapItem
 from dlt.extract.utils import get_data_item_format
 
+from dagster_qdrant.destination.tables.chunks import Chunking
 from dagster_qdrant.destination.tables.repeated_keys import RepeatedKeys, row_id
+from dagster_qdrant.destination.tables.row_chunks import RowChunks
 from dagster_qdrant.destination.tables.row_key import RowKey
 from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
 from dagster_qdrant.errors import QdrantTerminalError
@@ -42,34 +44,40 @@ class RowCheck(ItemTransform[Any, Any]):
     # After filters and maps, also those that are added later, and after dlt's validation.
     placement_affinity: ClassVar[float] = 0.95
 
-    def __init__(self, pipe: Pipe | None = None) -> None:
+    def __init__(self, chunking: Chunking | None = None, pipe: Pipe | None = None) -> None:
         BaseItemTransform.__init__(self)
+        self.chunking = chunking
         self._pipe = pipe
 
     def bind(self, pipe: Any) -> RowCheck:
         """Begin anew with each extraction; a resource may be extracted many times."""
-        return RowCheck(pipe if _is_extracted() else None)
+        return RowCheck(self.chunking, pipe if _is_extracted() else None)
 
     def __call__(self, item: Any, meta: Any = None) -> Any:
         """See that the step is there before the first row comes to it."""
         if self._pipe is not None:
-            self._pipe.insert_step(_CheckedRows(), len(self._pipe))
+            self._pipe.insert_step(_CheckedRows(self.chunking), len(self._pipe))
             self._pipe = None
         return item
 
 
-def check_rows(resource: DltResource) -> DltResource:
-    """Add the check to a resource, unless it has it.
+def check_rows(resource: DltResource, chunking: Chunking | None = None) -> DltResource:
+    """Add the check to a resource, or what it has to know if the resource has it.
 
     Args:
         resource: A resource; changed in place.
+        chunking: How its texts are cut into chunks. A hint can say it but for a function.
 
     Returns:
         The resource.
     """
-    if not any(isinstance(step, RowCheck) for step in resource._pipe.steps):
-        resource.add_step(RowCheck())
-    return resource
+    steps: list[Any] = resource._pipe.steps
+    for place, step in enumerate(steps):
+        if isinstance(step, RowCheck):  # it may be a copy's too
+            if step.chunking != chunking:
+                steps[place] = RowCheck(chunking)
+            return resource
+    return resource.add_step(RowCheck(chunking))
 
 
 def _is_extracted() -> bool:
@@ -90,12 +98,23 @@ class _CheckedRows(MapItem):
     dlt refuses them too, later, when it no longer knows which row it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunking: Chunking | None = None) -> None:
         super().__init__(self._check)
+        self._chunking = chunking
+        self._chunks: dict[str, RowChunks | None] = {}
         self._rows = 0
         self._resource: DltResource | None = None
         self._keys: dict[str, RowKey] = {}
         self._repeated_keys: RepeatedKeys | None = None
+
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        """Check an item, or each of a list; of a data frame with chunks, all of its rows."""
+        if not isinstance(item, list):
+            return self._check(item, meta)
+        checked = [self._check(each, meta) for each in item]
+        if not any(isinstance(each, list) for each in checked):
+            return checked if item else item
+        return [row for each in checked for row in (each if isinstance(each, list) else [each])]
 
     def _check(self, item: Any, meta: Any) -> Any:
         if isinstance(meta, ImportFileMeta):
@@ -113,6 +132,8 @@ class _CheckedRows(MapItem):
         key = self._key(item, meta)
         if unfit := key.without_text(row):
             self._refuse_without_text(*unfit, row)
+        if chunks := self._chunks_of(key, meta):
+            item = row = chunks.added(row)
         if key.is_replaced:
             return self._with_lasting_id(item, row, key)
         if not key.columns:
@@ -151,10 +172,21 @@ class _CheckedRows(MapItem):
         decoded = json.typed_loadb(encoded)
         return decoded if isinstance(decoded, dict) else {"value": item}
 
+    def _chunks_of(self, key: RowKey, meta: Any) -> RowChunks | None:
+        """What adds chunks to the rows of a table, if they have such."""
+        if key.chunking is None:
+            return None
+        if key.table not in self._chunks:
+            self._chunks[key.table] = RowChunks.of(key, dlt.current.resource(), self._chunking)
+        return self._chunks[key.table]
+
     def _check_frame(self, item: Any, meta: Any) -> Any:
         """Tell the rows of an Arrow table or data frame apart, each by an id of its own."""
         table = _arrow_table(item)
         key = self._key(table, meta)
+        if self._chunks_of(key, meta):  # which only rows can have
+            _keep_lists(table, dlt.current.resource())
+            return [self._check(row, meta) for row in table.to_pylist()]
         before, self._rows = self._rows, self._rows + table.num_rows
         if key.is_replaced or not key.columns or not table.num_rows:
             return item
@@ -237,8 +269,18 @@ def _arrow_table(item: Any) -> Any:
     return item
 
 
-def _with_ids(table: Any, column: str, ids: list[str]) -> Any:
+def _keep_lists(table: Any, resource: DltResource) -> None:
+    """Have the lists of a data frame stay in their columns, as they do where it has no chunks."""
     import pyarrow  # type: ignore[import-untyped]
+
+    nested = {f.name for f in table.schema if pyarrow.types.is_nested(f.type)}
+    known: Any = resource.columns if isinstance(resource.columns, dict) else {}
+    if new := nested - known.keys():
+        resource.apply_hints(columns={name: {"name": name, "data_type": "json"} for name in new})
+
+
+def _with_ids(table: Any, column: str, ids: list[str]) -> Any:
+    import pyarrow
 
     if isinstance(table, pyarrow.RecordBatch):
         table = pyarrow.Table.from_batches([table])

@@ -139,9 +139,10 @@ def embedding_text(
 
 def what_is_there(payload: Mapping[str, Any], plan: TablePlan) -> str:
     """What a row without text has in the place of one; names of columns alone."""
-    blank = [name for name in plan.embed if payload.get(name) is not None]
-    absent = [name for name in plan.embed if name not in blank]
-    others = sorted(payload.keys() - plan.links - OWN_FIELDS - set(plan.embed))
+    columns = plan.text_columns
+    blank = [name for name in columns if payload.get(name) is not None]
+    absent = [name for name in columns if name not in blank]
+    others = sorted(payload.keys() - plan.links - OWN_FIELDS - set(columns))
     seen = [
         f"{' and '.join(f'`{name}`' for name in names)} {what}"
         for names, what in ((absent, "missing or NULL"), (blank, "blank"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import (
@@ -21,6 +21,7 @@ from dlt.common.schema.utils import (
     is_nested_table,
 )
 
+from dagster_qdrant.destination.tables.chunks import CHUNKS, Chunking
 from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.payload_indexes import (
@@ -31,6 +32,9 @@ from dagster_qdrant.destination.tables.payload_indexes import (
     settled_index,
 )
 from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
+
+if TYPE_CHECKING:
+    from dlt.common.normalizers.naming import NamingConvention
 
 # What this destination adds to a payload. dlt keeps names that begin with "_dlt" to itself, so no
 # column can have them.
@@ -72,6 +76,9 @@ class TablePlan:
         index: The payload indexes that were asked for, by column.
         numbers: The decimals that are stored as numbers, since their index finds nothing else.
         settings: How the collection is to be set up, by the names of Qdrant's settings.
+        chunk: How texts are cut into chunks, of a table that has such, and of the chunks' table.
+        chunked: The columns whose text they are of.
+        chunks: The chunks' collection, of a table that has such; else None.
         variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
@@ -101,6 +108,9 @@ class TablePlan:
     index: Mapping[str, Index]
     numbers: tuple[str, ...]
     settings: Mapping[str, Any]
+    chunk: Chunking | None
+    chunked: tuple[str, ...]
+    chunks: str | None
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
@@ -128,7 +138,19 @@ class TablePlan:
             index=self.index,
             numbers=self.numbers,
             collection=self.settings,
+            chunk=self.chunk,
+            chunked=self.chunked,
         )
+
+    @property
+    def chunks_table(self) -> str:
+        """The table of its chunks, of a table that has such."""
+        return str(self.chunks).removeprefix(self.collection.removesuffix(self.table_name))
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns by whose text its rows are found, by themselves or by their chunks."""
+        return self.chunked if self.chunks else self.embed
 
     @property
     def indexes(self) -> dict[str, Mapping[str, Any]]:
@@ -270,7 +292,13 @@ class TablePlan:
         hint = hint_of(table, schema)
         said = said or hint or TableHint(embed=marked_columns(table))
         types = {name: column.get("data_type") for name, column in columns.items()}
-        index = {name: settled_index(each, types.get(name)) for name, each in said.index.items()}
+        has_chunks = bool(said.chunked) and not said.embed
+        index = {
+            name: settled_index(each, types.get(name))
+            for name, each in said.index.items()
+            # The chunks of some rows need not have every column.
+            if name in types or not said.chunked or has_chunks
+        }
         # In an order that does not depend on which column came first in the rows.
         key = sorted(key)
         links = {
@@ -295,6 +323,9 @@ class TablePlan:
                 name for name in sorted(index) if is_stored_as_number(index[name], types.get(name))
             ),
             settings=said.collection,
+            chunk=said.chunk,
+            chunked=said.chunked,
+            chunks=_beside(collection, table, schema) if has_chunks else None,
             variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")
@@ -312,6 +343,17 @@ class TablePlan:
             is_parent=is_parent,
             dlt_indexes=_dlt_indexes(str(table["name"]), schema),
         )
+
+
+def _beside(collection: str, table: TTableSchema, schema: Schema) -> str:
+    """The collection of the chunks of a table's texts, beside that of the table."""
+    name = str(table["name"])
+    return collection.removesuffix(name) + chunks_table(name, schema.naming)
+
+
+def chunks_table(table_name: str, naming: NamingConvention) -> str:
+    """The table of the chunks of a table's texts."""
+    return naming.shorten_fragments(table_name, naming.normalize_table_identifier(CHUNKS))
 
 
 def _write_disposition(table: TTableSchema, schema: Schema) -> str:

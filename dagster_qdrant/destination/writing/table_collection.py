@@ -9,7 +9,7 @@ from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.qdrant.asked_settings import fixed_differences
-from dagster_qdrant.qdrant.collections import Collections, about
+from dagster_qdrant.qdrant.collections import ARE_CHUNKS, CHUNKS_IN, CUT_FOR, Collections, about
 
 # In a collection's metadata: what was seen in a load without any text, until one has a text.
 TEXTS_MISSING = "texts_missing"
@@ -38,6 +38,9 @@ def ensure_collection(
         former = collections.describe(plan.former)
     made: dict[str, Any] = {"dataset": collections.dataset_name, "table": plan.table_name}
     vectors: dict[str, int] = {}
+    if plan.chunk:
+        made[CUT_FOR] = embedding.model
+        made |= {CHUNKS_IN: plan.chunks} if plan.chunks else {ARE_CHUNKS: True}
     if plan.embed:
         made |= {
             "model": embedding.model,
@@ -47,8 +50,8 @@ def ensure_collection(
         if embedding.service and embedding.service.dimensions:  # what a search asks for too
             made["dimensions"] = embedding.service.dimensions
         vectors = {embedding.vector_name: vector_size(embedding)}
-        if former and TEXTS_MISSING in about(former):
-            made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
+    if plan.text_columns and former and TEXTS_MISSING in about(former):
+        made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
     collections.ensure(
         plan.target,
         metadata=made | plan.said.to_hint(),

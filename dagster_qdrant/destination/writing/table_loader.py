@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.tables.rows import Row, is_deleted, what_is_there
+from dagster_qdrant.destination.tables.rows import (
+    Row,
+    embedding_text,
+    is_deleted,
+    what_is_there,
+)
 from dagster_qdrant.destination.tables.table_plan import (
     DELETED,
     EMBEDDING_HASH,
@@ -170,7 +175,7 @@ class TableLoader:
                 window.new_points -= not is_new
                 self._delete(row, window)
                 continue
-            if plan.embed:
+            if plan.text_columns:
                 self._count_text(row, known)
             row.set_hashes()
             if row.point_id not in existing or not row.has_vectors_of(known):
@@ -205,7 +210,10 @@ class TableLoader:
 
     def _count_text(self, row: Row, known: Mapping[str, Any]) -> None:
         counts = self.counts
-        if row.text is not None:
+        text = row.text
+        if self._plan.chunks:  # its chunks have the text
+            text = embedding_text(row.payload, self._plan.chunked, self._plan.variants)
+        if text is not None:
             counts.rows_with_text += 1
             return
         counts.rows_without_text += 1
