@@ -93,6 +93,13 @@ class QdrantLoad(Resolvable):
             "language, or an object with language, columns and avg_len."
         ),
     ] = field(default_factory=dict)
+    chunk: Annotated[
+        Mapping[str, Union[bool, int, str, Mapping[str, Any]]],
+        Resolver.default(
+            description="By resource: how its texts are cut into chunks; true, the most tokens of "
+            "a chunk, 'markdown', or an object with tokens, overlap, kind and language."
+        ),
+    ] = field(default_factory=dict)
     index: Annotated[
         Mapping[str, Union[_Columns, Mapping[str, Any]]],
         Resolver.default(

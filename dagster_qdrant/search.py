@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
 from dagster_qdrant.destination.missing_index import missing_index
+from dagster_qdrant.destination.passages import Passage
 from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.search_ways import SearchWays
+from dagster_qdrant.destination.tables.chunks import TEXT
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import (
     QdrantConfigurationError,
@@ -42,11 +44,13 @@ class Hit:
         score: How well it fits, the best first: cosine similarity (dense), BM25 (keywords), what
             the fusion gives (hybrid), or the reranker's. Comparable within one search only.
         payload: The row.
+        passages: Where texts are in chunks, the best ones of the row, the best first.
     """
 
     id: str
     score: float
     payload: dict[str, Any] = field(default_factory=dict)
+    passages: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Search:
         rerank: A cross-encoder that puts what was found into a better order, by its name, or
             `Rerank(...)` or its fields. Then more rows are fetched, `score` is the reranker's, and
             `offset` and `score_threshold` are by its order and scores.
+        passages: The most passages of a row, where texts are in chunks.
 
     Raises:
         QdrantConfigurationError: For values that cannot work.
@@ -79,6 +84,7 @@ class Search:
     query_filter: models.Filter | None = None
     score_threshold: float | None = None
     rerank: str | Rerank | Mapping[str, Any] | None = None
+    passages: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or would be ignored."""
@@ -98,6 +104,8 @@ class Search:
                 "`qdrant_client.models.Filter`, say `models.Filter(must=[models.FieldCondition("
                 "key='year', match=models.MatchValue(value=1982))])`."
             )
+        if self.passages < 1:
+            raise QdrantConfigurationError(f"`passages` is {self.passages}; it must be 1 or more.")
         if unknown := (self.weights or {}).keys() - {"dense", "keywords"}:
             raise QdrantConfigurationError(
                 f"`weights` names {', '.join(map(repr, sorted(unknown)))}; it may name 'dense' and "
@@ -177,11 +185,11 @@ class TableSearch:
             query_filter: A condition on the payload.
             **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
                 "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
-                `score_threshold`, `rerank`.
+                `score_threshold`, `rerank`, `passages`.
 
         Returns:
-            Hits with `score` (the best first) and `payload` (the row); of several texts a list for
-            each.
+            Hits with `score` (the best first) and `payload` (the row), and `passages` where texts
+            are in chunks; of several texts a list for each.
 
         Raises:
             QdrantTerminalError: If there is no such collection, or it cannot be searched so.
@@ -327,18 +335,12 @@ def search_collection(
     ways = SearchWays.of(connection, collection, embedding)
     vectors = ways.vectors(texts, ways.chosen(how.mode))
     fused = Fused(how.fusion, ways.weights(how.weights))
-    requests = [query_request(each, how.wanted, fused) for each in vectors if each]
     try:
-        responses = iter(
-            connection.request(connection.client.query_batch_points, collection, requests=requests)
-            if requests
-            else []
-        )
+        found = _found(connection, ways, vectors, how, fused)
     except QdrantTerminalError as error:
-        if advice := missing_index(str(error), "`query_filter`", collection):
+        if advice := missing_index(str(error), "`query_filter`", ways.collection):
             raise QdrantTerminalError(f"{error} {advice}") from error
         raise
-    found = [_hits(next(responses)) if each else [] for each in vectors]
     if rerank := Rerank.of(how.rerank):
         return [
             how.best(_reranked(rerank, ways, text, hits))
@@ -347,8 +349,30 @@ def search_collection(
     return found
 
 
+def _found(
+    connection: Connection,
+    ways: SearchWays,
+    vectors: Sequence[Mapping[str, Any]],
+    how: Search,
+    fused: Fused,
+) -> list[list[Hit]]:
+    """What Qdrant finds for each text, the best first."""
+    if ways.chunked:
+        rows = ways.chunked.search(connection, vectors, how.wanted, fused, how.passages)
+        return [[Hit(r.id, r.score, r.payload, r.passages) for r in each] for each in rows]
+    requests = [query_request(each, how.wanted, fused) for each in vectors if each]
+    responses = iter(
+        connection.request(connection.client.query_batch_points, ways.collection, requests=requests)
+        if requests
+        else []
+    )
+    return [_hits(next(responses)) if each else [] for each in vectors]
+
+
 def _reranked(rerank: Rerank, ways: SearchWays, text: str, hits: list[Hit]) -> list[Hit]:
     """Hits with the scores of a reranker, in the order that they had."""
+    if ways.chunked and not rerank.columns:
+        return _reranked_by_passages(rerank, ways, text, hits)
     scores = rerank.scores(
         text,
         [hit.payload for hit in hits],
@@ -364,6 +388,28 @@ def _refuse_blank(texts: Sequence[str]) -> None:
         raise QdrantTerminalError(
             f"There is no text to search for: {blank[0]!r}. Give `text` at least one word."
         )
+
+
+def _reranked_by_passages(
+    rerank: Rerank, ways: SearchWays, text: str, hits: list[Hit]
+) -> list[Hit]:
+    """The same of rows whose texts are in chunks: a row is as good as its best passage."""
+    scores = iter(
+        rerank.scores(
+            text,
+            [{TEXT: passage.text} for hit in hits for passage in hit.passages],
+            collection=ways.collection,
+            columns=[TEXT],
+            configured=ways.configured,
+        )
+    )
+    reranked = []
+    for hit in hits:
+        scored = [replace(passage, score=next(scores)) for passage in hit.passages]
+        passages = tuple(sorted(scored, key=lambda passage: -passage.score))
+        score = passages[0].score if passages else float("-inf")
+        reranked.append(replace(hit, score=score, passages=passages))
+    return reranked
 
 
 def _hits(response: models.QueryResponse) -> list[Hit]:

@@ -15,6 +15,7 @@ from dagster_dlt.translator import DagsterDltTranslator, DltResourceTranslatorDa
 from dlt.common.schema.utils import get_columns_names_with_prop
 
 from dagster_qdrant.destination.tables.hints import (
+    chunking_of,
     embedded_columns,
     embedded_lists,
     indexes_of,
@@ -125,6 +126,8 @@ def _hints(resource: DltResource) -> dict[str, str]:
         hints[f"embed_{name}"] = ", ".join(columns)
     if keywords := keywords_of(resource):
         hints["keywords"] = json.dumps(keywords.to_json(), sort_keys=True)
+    if chunking := chunking_of(resource):
+        hints["chunk"] = json.dumps(chunking.to_json(), sort_keys=True)
     if index := indexes_of(resource):
         hints["index"] = json.dumps(index, sort_keys=True)
     if settings := settings_of_collection(resource):

@@ -232,11 +232,13 @@ def test_a_load_takes_what_the_adapter_takes(sandbox):
         embed={"films": "title"},
         keywords={"films": {"language": "german"}},
         index={"films": {"id": "integer", "title": {"type": "text", "lowercase": True}}},
+        chunk={"films": {"tokens": 200, "kind": "markdown"}},
         collection={"films": {"on_disk": True, "hnsw_config": {"m": 24}}},
     )
     with loaded(sandbox, given) as defs:
         [spec] = specs(defs)
     assert json.loads(spec.metadata["keywords"])["language"] == "german"
+    assert json.loads(spec.metadata["chunk"]) == {"tokens": 200, "kind": "markdown", "overlap": 0}
     assert json.loads(spec.metadata["collection"]) == {"on_disk": True, "hnsw_config": {"m": 24}}
     assert json.loads(spec.metadata["index"]) == {
         "id": {"type": "integer"},
@@ -345,7 +347,7 @@ class TestMistakes:
         assert "`embed` names the resource `actors`" in said
         assert "It has `films`" in said
 
-    @pytest.mark.parametrize("hint", ["keywords", "index", "collection"])
+    @pytest.mark.parametrize("hint", ["keywords", "chunk", "index", "collection"])
     def test_what_is_said_of_a_resource_that_is_not_there(self, sandbox, hint):
         said = self.refused(sandbox, load(**{hint: {"actors": {"language": "english"}}}))
         assert f"defs.yaml:7 - attributes.loads.0.{hint}.actors" in said

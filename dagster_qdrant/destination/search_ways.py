@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.passages import Chunked
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
 from dagster_qdrant.embedding.prefixes import prefixes_of_makers
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
 from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
-from dagster_qdrant.qdrant.collections import Collections, about, vector_params
+from dagster_qdrant.qdrant.collections import CHUNKS_IN, Collections, about, vector_params
 from dagster_qdrant.qdrant.connection import Connection
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class SearchWays:
         configured: The model that is configured.
         size: The dense vector's number of dimensions.
         columns: The columns whose text it is searched by; empty if that is not known.
+        chunked: The collection of rows, where these are found by their chunks. Then all else is
+            said of the chunks' collection.
     """
 
     collection: str
@@ -43,6 +46,7 @@ class SearchWays:
     configured: EmbeddingOptions
     size: int = 0
     columns: tuple[str, ...] = ()
+    chunked: Chunked | None = None
 
     @classmethod
     def of(cls, connection: Connection, collection: str, embedding: EmbeddingOptions) -> SearchWays:
@@ -53,6 +57,14 @@ class SearchWays:
                 f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, "
                 "and under this dataset name?"
             )
+        if chunks := about(info).get(CHUNKS_IN):
+            try:
+                ways = cls.of(connection, chunks, embedding)
+            except QdrantNotFoundError:  # no row had a text so far
+                ways = cls(chunks, None, embedding, None, embedding)
+            rows = TableHint.read(about(info))
+            not_there = frozenset(rows.chunked) - rows.index.keys()
+            return replace(ways, chunked=Chunked(collection, chunks, not_there))
         dense = [name for name in vector_params(info) if name.startswith(VECTOR_NAME_PREFIX)]
         has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
         if not dense and not has_keywords:

@@ -41,7 +41,20 @@ class TextMeasure:
         """The number of tokens of a text."""
         if self.tokenizer is None:
             return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_OF_TOKEN)
-        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def token_starts(self, text: str) -> list[int]:
+        """Where each token of a text begins, in characters."""
+        if self.tokenizer is not None:
+            return [
+                start for start, _ in self.tokenizer.encode(text, add_special_tokens=False).offsets
+            ]
+        size, starts = 0, list[int]()
+        for place, character in enumerate(text):
+            if size % BYTES_OF_TOKEN == 0 or size // BYTES_OF_TOKEN >= len(starts):
+                starts.append(place)
+            size += len(character.encode("utf-8", "surrogatepass"))
+        return starts
 
 
 def text_measure(options: EmbeddingOptions) -> TextMeasure:
@@ -75,8 +88,8 @@ def _measure(options: EmbeddingOptions) -> TextMeasure:
             f"The model {options.model!r} has no `tokenizer.json` among its files, by which texts "
             "could be cut into chunks. Give `chunk` a function that cuts them."
         )
-    tokenizer, window = _read(folder, static=is_static(options.model))
-    around = 0 if is_static(options.model) else tokenizer.num_special_tokens_to_add(False)
+    tokenizer, window = _read(folder, static=is_static(options))
+    around = 0 if is_static(options) else tokenizer.num_special_tokens_to_add(False)
     measure = TextMeasure(tokenizer, None)
     return TextMeasure(tokenizer, window and max(1, window - around - measure(prefix)))
 

@@ -17,7 +17,7 @@ from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.pages.markdown import table
 from dagster_qdrant.pages.preview import Preview
-from dagster_qdrant.qdrant.collections import about, vector_params
+from dagster_qdrant.qdrant.collections import CHUNKS_IN, about, vector_params
 from dagster_qdrant.qdrant.points import matches
 
 if TYPE_CHECKING:
@@ -144,19 +144,33 @@ def _numbers(load: ResourceLoad) -> dict[str, Any]:
             for table, names in load.shared.items()
         )
         return {"shared_tables": f"{others} What was done with the rows is known by table only."}
-    all_tables, own_tables = LoadCounts(), LoadCounts()
+    all_tables, own_tables, chunks, rows = (LoadCounts() for _ in range(4))
     for name, counts in load.counts.items():
         all_tables.add(counts)
+        (chunks if counts.chunks else rows).add(counts)
         if name in load.tables.roots:
             own_tables.add(counts)
+    of_rows = {
+        "rows_embedded": rows.embedded,
+        "rows_reused": rows.reused,
+        "rows_given_keywords": rows.keywords,
+    }
+    of_chunks = {
+        "chunks_loaded": chunks.chunks,
+        "chunks_embedded": chunks.embedded,
+        "chunks_reused": chunks.reused,
+    }
+    if not chunks.chunks:
+        of_chunks = {}
+    elif not any(of_rows.values()):  # its rows have no vectors but those of their chunks
+        of_rows = {}
     return {
-        "rows_embedded": all_tables.embedded,
+        **of_rows,
+        **of_chunks,
         "texts_embedded": all_tables.texts,
-        "rows_given_keywords": all_tables.keywords,
         "tokens_embedded": all_tables.tokens,
         TEXTS_CUT: all_tables.texts_cut,
         "tokens_cut": all_tables.tokens_cut,
-        "rows_reused": all_tables.reused,
         "rows_without_text": all_tables.rows_without_text,
         "rows_deleted": own_tables.deleted + own_tables.outdated,
         "points_written": all_tables.written,
@@ -264,7 +278,18 @@ class _Reader:
         if main in client.schema.tables:
             embed = about(info).get("embed", ())
             columns = client.schema.get_table_columns(main)
-            yield "dagster/column_schema", _column_schema(columns, embed, info.payload_schema)
+            cut = about(info).get("chunked", ())
+            key = [name for name, column in columns.items() if column.get("primary_key")]
+            labels = {
+                "embedded": embed,
+                "in chunks": cut,
+                "primary key": key,
+                "indexed": info.payload_schema,
+            }
+            yield "dagster/column_schema", _column_schema(columns, labels)
+        for name, count in self._rows.items():
+            if client.collections.name(name) == about(info).get(CHUNKS_IN):
+                yield "chunks", MetadataValue.int(count)
         yield from self._pictures(main, embed, info)
         embedded = None if embed else self._largest_with_texts()
         if embedded is not None:  # lists in the rows are what is searched
@@ -309,7 +334,7 @@ class _Reader:
 
 
 def _column_schema(
-    columns: Mapping[str, Any], embed: Container[str], indexed: Container[str]
+    columns: Mapping[str, Any], labels: Mapping[str, Container[str]]
 ) -> MetadataValue[Any]:
     return MetadataValue.table_schema(
         TableSchema(
@@ -321,15 +346,7 @@ def _column_schema(
                     constraints=TableColumnConstraints(
                         nullable=column.get("nullable", True),
                         unique=bool(column.get("unique")),
-                        other=[
-                            label
-                            for label, is_so in (
-                                ("embedded", name in embed),
-                                ("primary key", column.get("primary_key")),
-                                ("indexed", name in indexed),
-                            )
-                            if is_so
-                        ],
+                        other=[label for label, names in labels.items() if name in names],
                     ),
                 )
                 for name, column in columns.items()

@@ -97,16 +97,53 @@ def query_request(vectors: Mapping[str, Any], wanted: Wanted, fused: Fused) -> m
     return models.QueryRequest(prefetch=prefetch, query=_fusion(list(vectors), fused), **common)
 
 
+def fused_scores(
+    rankings: Mapping[str, Mapping[Any, float]], fused: Fused
+) -> list[tuple[Any, float]]:
+    """What was found by several vectors in one ranking, reckoned as Qdrant does; of one, as it is.
+
+    Args:
+        rankings: By vector, the scores of what it found, the best first.
+        fused: How they become one ranking.
+
+    Returns:
+        What was found with its score, the best first.
+    """
+    if len(rankings) < 2:
+        return [found for ranking in rankings.values() for found in ranking.items()]
+    from qdrant_client import models
+    from qdrant_client.hybrid.fusion import (
+        distribution_based_score_fusion,
+        reciprocal_rank_fusion,
+    )
+
+    points = [
+        [models.ScoredPoint(id=id_, version=0, score=score) for id_, score in scores.items()]
+        for scores in rankings.values()
+    ]
+    most = sum(map(len, points))
+    if fused.fusion == "dbsf":
+        found = distribution_based_score_fusion(points, most)
+    else:
+        weights = _weights(list(rankings), fused)
+        found = reciprocal_rank_fusion(points, most, ranking_constant_k=_RRF_K, weights=weights)
+    return [(point.id, point.score) for point in found]
+
+
 def _fusion(names: Sequence[str], fused: Fused) -> models.FusionQuery | models.RrfQuery:
     from qdrant_client import models
 
     if fused.fusion == "dbsf":
         return models.FusionQuery(fusion=models.Fusion.DBSF)
+    return models.RrfQuery(rrf=models.Rrf(k=_RRF_K, weights=_weights(names, fused)))
+
+
+def _weights(names: Sequence[str], fused: Fused) -> list[float] | None:
+    """The weights of vectors, in their order; None if nobody gave any."""
     weights = fused.weights or {}
     if unknown := weights.keys() - set(names):
         raise QdrantConfigurationError(
             f"`weights` names {', '.join(f'`{name}`' for name in sorted(unknown))}, which this "
             f"search does not use. It uses {', '.join(f'`{name}`' for name in names)}."
         )
-    counted = [float(weights.get(name, 1.0)) for name in names] if weights else None
-    return models.RrfQuery(rrf=models.Rrf(k=_RRF_K, weights=counted))
+    return [float(weights.get(name, 1.0)) for name in names] if weights else None

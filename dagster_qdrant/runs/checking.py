@@ -36,6 +36,7 @@ from dagster_qdrant.runs.vector_checks import (
     all_vectors_present,
     no_text_cut,
     search_finds_row,
+    texts_in_chunks,
     unfit_vectors,
     vectors_valid,
 )
@@ -251,11 +252,15 @@ class _AssetChecks:
         if needs is None:
             return _joined({table.name: check.find(table) for table in found})
         with_it = [table for table in found if getattr(table.plan, needs)]
-        if not with_it:
+        findings = {}
+        if check.find is all_vectors_present:
+            findings = {t.name: texts_in_chunks(t) for t in found if t.plan.chunks}
+        if not with_it and not findings:
             return Finding(True, "Nothing of the table is found by these vectors.")
         if needs == "keywords":
             return _joined({table.name: check.find(table) for table in with_it})
-        return _joined({t.name: unfit_vectors(t) or check.find(t) for t in with_it})
+        findings |= {t.name: unfit_vectors(t) or check.find(t) for t in with_it}
+        return _joined(findings)
 
     def _has(self, name: str, needs: str) -> bool:
         return name in self._client.schema.tables and bool(getattr(self._client.plan(name), needs))

@@ -47,6 +47,27 @@ def all_vectors_present(table: CheckedTable) -> Finding:
     )
 
 
+def texts_in_chunks(table: CheckedTable) -> Finding:
+    """The last load of a table had texts at all, and where rows have some, there are chunks."""
+    chunks = str(table.plan.chunks)
+    there = table.collections.count(chunks) if table.collections.exists(chunks) else 0
+    numbers = {"chunks": there}
+    if seen := about(table.info).get(TEXTS_MISSING):
+        return Finding(False, seen, numbers)
+    columns, variants = table.plan.chunked, table.plan.variants
+    fields = [*columns, *(other for name in columns for other in variants.get(name, ()))]
+    rows = table.scroll(table.collection, _READ_TEXTS, None, payload=fields)
+    with_text = [r.id for r in rows if embedding_text(r.payload or {}, columns, variants)]
+    if there or not with_text:
+        return Finding(True, "The texts of rows are in chunks.", numbers)
+    return Finding(
+        False,
+        f"Rows have texts, say point {with_text[0]}, and there is no chunk of any in `{chunks}`. "
+        "Materialize the asset with all of its rows, say with `refresh='drop_resources'`.",
+        numbers,
+    )
+
+
 def all_keywords_present(table: CheckedTable) -> Finding:
     """Of a sample of points without the vector of keywords, none has a text with keywords."""
     from qdrant_client import models

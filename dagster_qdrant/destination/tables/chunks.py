@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dagster_qdrant.destination.tables.text_cuts import cut_text
+
 if TYPE_CHECKING:
     from dagster_qdrant.embedding.text_measure import TextMeasure
 
@@ -167,7 +169,11 @@ class Chunking:
         most = self._most(measure)
         parts: Sequence[tuple[int, str]] = [(0, text)]
         if len(text) > most * _FEW_CHARACTERS or measure(text) > most:
-            parts = _splitter(self, measure, most).chunk_indices(text)
+            parts = (
+                list(cut_text(text, measure, most, self.overlap))
+                if self.kind == "text"
+                else _splitter(self, measure, most).chunk_indices(text)
+            )
         for number, (start, part) in enumerate(parts):
             yield Chunk(part, number, start, start + len(part))
 
@@ -209,7 +215,6 @@ def _splitter(chunking: Chunking, measure: TextMeasure, most: int) -> _Splitter:
     import semantic_text_splitter
 
     kinds = {
-        "text": semantic_text_splitter.TextSplitter,
         "markdown": semantic_text_splitter.MarkdownSplitter,
         "code": semantic_text_splitter.CodeSplitter,
     }

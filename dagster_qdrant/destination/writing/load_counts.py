@@ -42,6 +42,7 @@ class LoadCounts:
 
     Args:
         rows: Rows read.
+        chunks: Those of them that are chunks of the texts of other rows.
         embedded: Rows whose vector was made by this load.
         texts: Texts that went through the model; rows with the same text share one.
         keywords: Rows whose keywords were made into a vector by this load.
@@ -65,6 +66,7 @@ class LoadCounts:
     """
 
     rows: int = 0
+    chunks: int = 0
     embedded: int = 0
     texts: int = 0
     keywords: int = 0

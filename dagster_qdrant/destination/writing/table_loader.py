@@ -263,6 +263,8 @@ class TableLoader:
     def _count(self, embedding: EmbeddedWindow) -> None:
         counts, window = self.counts, embedding.window
         counts.rows += embedding.rows_read
+        if self._plan.chunk and not self._plan.chunks:
+            counts.chunks += embedding.rows_read
         counts.written += len(window.upsert)
         counts.payload_only += len(window.overwrite)
         counts.unchanged += len(window.unchanged)

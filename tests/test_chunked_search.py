@@ -1,0 +1,114 @@
+"""Rows that are found by the chunks of their texts, and what is said of them."""
+
+import dagster as dg
+import dlt
+import pytest
+from qdrant_client import models
+
+from dagster_qdrant import QdrantConfigurationError, build_qdrant_assets, qdrant_adapter
+from dagster_qdrant.destination import passages
+from tests.conftest import Load
+
+PLANETS = ["Mercury", "Venus", "Mars", "Jupiter", "Saturn"]
+# Many chunks that are alike, so that the nearest ones are those of few rows.
+ROWS = [
+    {"id": number, "body": f"{planet} is a planet of the sun. " * 12, "rank": number}
+    for number, planet in enumerate(PLANETS)
+] + [{"id": 9, "body": "A bicycle has two wheels. " * 12, "rank": 9}]
+
+
+@pytest.fixture
+def search(load: Load, resource, dataset):
+    rows = dlt.resource(ROWS, name="docs", write_disposition="merge", primary_key="id")
+    load(qdrant_adapter(rows, embed="body", keywords=True, chunk=10, index=["rank"]))
+
+    def search(text, **how):
+        return resource.search(dataset, "docs", text, **how)
+
+    return search
+
+
+def ids(hits):
+    return [hit.payload["id"] for hit in hits]
+
+
+@pytest.mark.parametrize("mode", ["dense", "keywords", "hybrid"])
+def test_as_many_rows_are_found_as_are_asked_for(search, monkeypatch, mode):
+    monkeypatch.setattr(passages, "_LEAST_CHUNKS", 2)
+    monkeypatch.setattr(passages, "_CHUNKS_A_ROW", 1)
+    hits = search("Venus is a planet of the sun", limit=5, mode=mode)
+    assert ids(hits)[0] == 1
+    assert set(ids(hits)) == set(range(5))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert (
+        ids(search("Venus is a planet of the sun", limit=3, offset=2, mode=mode)) == ids(hits)[2:]
+    )
+
+
+def test_a_row_has_as_many_passages_as_are_asked_for(search):
+    for passages_ in (1, 2):
+        [hit] = search("bicycle wheels", limit=1, passages=passages_, mode="dense")
+        assert [passage.text for passage in hit.passages] == [
+            "A bicycle has two wheels. "
+        ] * passages_
+        assert hit.passages[0].score == hit.score
+    with pytest.raises(QdrantConfigurationError, match="`passages` is 0"):
+        search("bicycle", passages=0)
+
+
+def test_several_texts_are_searched_for_at_once(search):
+    planets, bicycles, stopwords = search(
+        ["a planet named Mars", "two wheels", "is of the"], limit=1, mode="hybrid"
+    )
+    assert (ids(planets), ids(bicycles)) == ([2], [9])
+    assert len(stopwords) == 1
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "dbsf"])
+def test_a_threshold_and_a_filter_hold_for_rows(search, fusion):
+    first, second, *_ = search("Mars is a planet", fusion=fusion)
+    assert ids(search("Mars is a planet", fusion=fusion, score_threshold=first.score)) == [2]
+    assert second.score < first.score
+    above = models.FieldCondition(key="rank", range=models.Range(gte=3, lt=9))
+    hits = search("Mars is a planet", fusion=fusion, query_filter=models.Filter(must=[above]))
+    assert set(ids(hits)) == {3, 4}
+
+
+def test_a_weight_of_none_leaves_a_way_out(search):
+    by_meaning = search("Mars is a planet", mode="dense")
+    hits = search("Mars is a planet", weights={"keywords": 0}, limit=5)
+    assert ids(hits) == ids(by_meaning)[:5]
+
+
+def test_points_cannot_be_named_in_a_filter(search):
+    condition = models.HasIdCondition(has_id=[1])
+    with pytest.raises(Exception, match="Filter by a column"):
+        search("Mars", query_filter=models.Filter(must_not=[condition]))
+
+
+def materialized(resource, dataset, rows, **hints):
+    source = dlt.resource(rows, name="docs", primary_key="id", **hints)
+    assets = build_qdrant_assets(
+        dlt_source=qdrant_adapter(source, embed="body", chunk=10), dataset_name=dataset, checks=True
+    )
+    result = dg.materialize([assets], resources={"qdrant": resource})
+    [event] = result.get_asset_materialization_events()
+    failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
+    return {name: each.value for name, each in event.materialization.metadata.items()}, failed
+
+
+def test_an_asset_counts_rows_and_beside_them_chunks(resource, dataset):
+    rows = [*ROWS, {"id": 10, "body": None, "rank": 10}]
+    shown, failed = materialized(resource, dataset, rows, write_disposition="merge")
+    assert not failed
+    assert (shown["rows_loaded"], shown["dagster/row_count"]) == (7, 7)
+    assert (shown["rows_without_text"], shown["texts_embedded"]) == (1, 6)
+    assert shown["chunks"] == shown["chunks_loaded"] == shown["chunks_embedded"] == 72
+    assert "rows_embedded" not in shown
+    columns = {column.name: column for column in shown["dagster/column_schema"].columns}
+    assert "in chunks" in columns["body"].constraints.other
+
+    texts_gone = [row | {"body": " "} for row in rows]
+    shown, failed = materialized(resource, dataset, texts_gone, write_disposition="replace")
+    assert (shown["chunks"], shown["rows_without_text"]) == (0, 7)
+    assert "not one text" in failed["all_vectors_present"].description
