@@ -31,10 +31,13 @@ Load = Callable[..., Any]
 
 # A server and a folder bring each change to disk, and tests would wait for that most of the time.
 # What they write is in memory where there is enough of it, also that of processes which they start.
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108
-if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir():
-    if shutil.disk_usage(_IN_MEMORY).free > 4 * 2**30:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
+_IN_MEMORY = Path("/dev/shm")
+if (
+    "TMPDIR" not in os.environ
+    and _IN_MEMORY.is_dir()
+    and shutil.disk_usage(_IN_MEMORY).free > 4 * 2**30
+):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
 
 
 @pytest.fixture(autouse=True)
