@@ -110,7 +110,8 @@ def targets(folder: str, *, every: bool) -> list[Any]:
     """The kinds of Qdrant that a test runs against; also the environment's server.
 
     What Dagster shows does not depend on the kind: the real engine alone will do. What is stored is
-    tested on a path too, and what is marked `every_qdrant` on all kinds.
+    tested on a path too, and what is marked `every_qdrant` over gRPC besides. (Memory is what a
+    path is, without a folder: `tests/destination/test_congruence.py` has it too.)
 
     Args:
         folder: The folder of the test, in `tests`.
@@ -125,7 +126,7 @@ def targets(folder: str, *, every: bool) -> list[Any]:
     if chosen := os.environ.get("TEST_TARGETS"):
         names = chosen.split(",")
     elif every:
-        names = list(kinds)
+        names = ["path", "rest", "grpc"]
     else:
         names = ["path", "rest"] if folder in _STORAGE else ["rest"]
     found = [pytest.param(kinds[name], id=name) for name in names]

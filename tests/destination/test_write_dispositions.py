@@ -18,8 +18,6 @@ from dagster_qdrant.destination.writing.load_counts import load_reports
 from tests.conftest import Load
 from tests.targets import Target
 
-pytestmark = pytest.mark.every_qdrant
-
 FILMS = [
     {"id": 1, "title": "Blade Runner"},
     {"id": 2, "title": "Ghost in the Shell"},
@@ -35,6 +33,7 @@ def ids(qdrant_target: Target, collection: str) -> list[int]:
     return sorted(row["id"] for row in qdrant_target.rows(collection))
 
 
+@pytest.mark.every_qdrant
 def test_append_is_the_default_and_adds_rows_with_each_run(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -43,6 +42,7 @@ def test_append_is_the_default_and_adds_rows_with_each_run(
     assert ids(qdrant_target, f"{dataset}_films") == [1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.every_qdrant
 def test_merge_keeps_one_point_a_key_and_the_newest_row(load: Load, qdrant_target: Target, dataset):
     load(films(write_disposition="merge", primary_key="id"))
     load(
@@ -73,6 +73,7 @@ def test_merge_forgets_columns_that_the_newest_row_lacks(
     assert qdrant_target.rows(f"{dataset}_films") == [{"id": 1, "title": "Moon"}]
 
 
+@pytest.mark.every_qdrant
 def test_merge_deletes_rows_that_a_hard_delete_column_marks(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -150,6 +151,7 @@ def tags(qdrant_target: Target, dataset: str) -> list[str]:
     return sorted(row["tag"] for row in qdrant_target.rows(f"{dataset}_films__tags"))
 
 
+@pytest.mark.every_qdrant
 def test_merge_replaces_the_nested_rows_of_a_row_that_comes_again(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -193,12 +195,14 @@ def test_replace_keeps_rows_that_share_a_primary_key(load: Load, qdrant_target: 
     assert len(qdrant_target.rows(f"{dataset}_films")) == 2
 
 
+@pytest.mark.every_qdrant
 def test_replace_with_no_rows_empties_the_collection(load: Load, qdrant_target: Target, dataset):
     load(films(write_disposition="replace"))
     load(films([], write_disposition="replace"))
     assert qdrant_target.rows(f"{dataset}_films") == []
 
 
+@pytest.mark.every_qdrant
 def test_replace_takes_nested_tables_along(load: Load, qdrant_target: Target, dataset):
     load(films([{"id": 1, "title": "Moon", "tags": ["a", "b"]}], write_disposition="replace"))
     load(films([{"id": 1, "title": "Moon", "tags": ["c"]}], write_disposition="replace"))
@@ -231,6 +235,7 @@ def test_without_a_dataset_name_the_collection_has_the_name_of_the_table(
     assert len(qdrant_target.rows(dataset)) == (6 if disposition == "append" else 3)
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
 def test_arrow_tables_load_like_rows(load: Load, qdrant_target: Target, dataset, disposition):
     import pyarrow
