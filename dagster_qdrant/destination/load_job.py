@@ -68,7 +68,7 @@ class QdrantLoadJob(RunnableLoadJob):
         self._plan = plan
         self._config = config
         self._lease = lease
-        self._progress = Progress(plan.table_name, count_rows(file_path))
+        self._progress = Progress(plan.table_name, count_rows(file_path), Path(file_path))
 
     def run(self) -> None:
         """Load the file; dlt calls this in a thread of its own."""

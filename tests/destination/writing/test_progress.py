@@ -78,3 +78,23 @@ def test_the_display_of_the_pipeline_shows_the_rows_and_no_bar_does(
     assert "films: 0/3" in shown.getvalue()
     assert re.search(r"films: 3/3 \(100.0%\).*\[0 % of the vectors reused\]", loading)
     assert terminal.getvalue() == ""
+
+
+def test_the_time_left_is_that_of_all_files_of_the_table(load: Load, monkeypatch, caplog):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 20)
+    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    monkeypatch.setenv("NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS", "20")
+    monkeypatch.setenv("LOAD__WORKERS", "1")
+    with caplog.at_level("INFO", "dagster_qdrant"):
+        load(dlt.resource([{"id": 100 + number} for number in range(100)], name="films"))
+    lines = re.findall(r"films: (\d+) of (\d+) rows", caplog.text)
+    assert [int(done) for done, _ in lines] == [20, 40, 60, 80, 100]
+    assert all(90 <= int(total) <= 110 for _, total in lines), lines
+    assert lines[-1][1] == "100"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-1.0, "0 s"), (42.4, "42 s"), (420.0, "7 min"), (9000.0, "2.5 h")]
+)
+def test_the_time_left_is_said_as_roughly_as_it_is_known(seconds, said):
+    assert progress._duration(seconds) == said
