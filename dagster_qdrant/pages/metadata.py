@@ -15,7 +15,8 @@ from dagster_qdrant.destination.tables.resource_tables import ResourceTables
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.errors import QdrantNotFoundError
-from dagster_qdrant.pages.markdown import table
+from dagster_qdrant.pages.arrangement import arranged, summary
+from dagster_qdrant.pages.markdown import table, windowed
 from dagster_qdrant.pages.preview import Preview
 from dagster_qdrant.qdrant.collections import CHUNKS_IN, about, vector_params
 from dagster_qdrant.qdrant.points import matches
@@ -67,8 +68,8 @@ def materialization_metadata(
     """Describe the tables of a resource that was just loaded.
 
     The UI plots numbers over time by their name, so names stay the same and every run has them.
-    The load is done by now, so nothing that goes wrong here makes it fail: what cannot be shown is
-    left out, and the log says so.
+    `arrangement` says in which order they come. The load is done by now, so nothing that goes wrong
+    here makes it fail: what cannot be shown is left out, and the log says so.
 
     Args:
         client: The job client, entered.
@@ -107,16 +108,17 @@ def materialization_metadata(
             type(error).__name__,
             error,
         )
+    numbers = {"rows_loaded": load.rows, **_numbers(load)}
     metadata: dict[str, Any] = {
+        "summary": summary(numbers, seconds),
         "dataset": client.dataset_name or "",
-        "rows_loaded": load.rows,
         **_place(client, main),
-        **_numbers(load),
+        **numbers,
         **{f"seconds_{step}": round(took, 3) for step, took in seconds.items()},
     }
     if load_ids:
         metadata[LOAD_ID] = load_ids[-1]
-    return shown | metadata  # the UI keeps the order
+    return arranged(shown | metadata)  # the UI keeps the order
 
 
 def _place(client: QdrantJobClient, main: str | None) -> dict[str, Any]:
@@ -126,9 +128,10 @@ def _place(client: QdrantJobClient, main: str | None) -> dict[str, Any]:
     collection, connection = client.collections.name(main), client.config.connection
     place: dict[str, Any] = {
         "dagster/table_name": collection,
-        "dagster/uri": MetadataValue.text(f"{connection}/collections/{collection}"),
         "collection": collection,
     }
+    if uri := connection.collection_uri(collection):
+        place["dagster/uri"] = MetadataValue.text(uri)
     if dashboard := connection.dashboard_url(collection):
         place["dashboard"] = MetadataValue.url(dashboard)
     if main in client.schema.tables:
@@ -228,18 +231,19 @@ def _overview(client: QdrantJobClient, load: ResourceLoad, rows: Mapping[str, in
                 "table": name,
                 "collection": client.collections.name(name),
                 "rows": count,
-                "rows embedded": done.embedded,
-                "rows reused": done.reused,
-                "points written": done.written,
-                "points unchanged": done.unchanged,
-                "rows deleted": done.deleted + done.outdated,
+                "embedded": done.embedded,
+                "reused": done.reused,
+                "written": done.written,
+                "unchanged": done.unchanged,
+                "deleted": done.deleted + done.outdated,
                 "filled by": ", ".join(load.shared.get(name, [load.tables.resource])),
             }
         )
     columns = list(lines[0]) if load.shared else list(lines[0])[:-1]
-    return table(
+    text = table(
         [{name: line[name] for name in columns} for line in lines], first=columns, most=9, width=100
     )
+    return windowed(text)
 
 
 class _Reader:
@@ -318,6 +322,7 @@ class _Reader:
             embed=list(embed),
             vector_name=vector_name if vector else None,
             distance=vector.distance.value if vector else "Cosine",
+            total=self._rows.get(name, 0),
             with_rows=self._with_rows,
             with_map=self._with_map,
         ).entries()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import MetadataValue
 
-from dagster_qdrant.pages.markdown import shorten, table
+from dagster_qdrant.pages.markdown import shorten, table, windowed
 from dagster_qdrant.pages.vector_map import VectorMap
 from dagster_qdrant.qdrant.connection import Connection
 
@@ -22,8 +22,7 @@ _COLUMNS = 8
 _CELL = 100
 _LABEL = 28
 
-# Markdown of fewer characters than this is shown in a column of the page, wide enough for these.
-_INLINE_LENGTH = 1000
+# What fits into a column of the page.
 _INLINE_WIDTH = 60
 
 
@@ -38,6 +37,7 @@ class Preview:
         embed: The columns whose text is embedded.
         vector_name: The vector of these, or None if the collection has none.
         distance: How near two of these vectors are, in Qdrant's words.
+        total: How many points the collection has.
         with_rows: Whether what stands in rows may be shown.
         with_map: Whether to draw the vectors.
     """
@@ -48,6 +48,7 @@ class Preview:
     embed: Sequence[str]
     vector_name: str | None
     distance: str
+    total: int
     with_rows: bool
     with_map: bool
 
@@ -76,7 +77,7 @@ class Preview:
                 for index, id_ in zip(vector_map.landmarks, landmarks, strict=True)
                 if (label := self._label(rows.get(id_, {})))
             }
-            yield "vector_map", MetadataValue.md(vector_map.markdown(labels))
+            yield "vector_map", MetadataValue.md(vector_map.markdown(labels, self.total))
 
     def _sample(self) -> tuple[list[Any], tuple[list[Any], np.ndarray]]:
         """The first ids (which are hashes, so it is a random sample), and those with a vector."""
@@ -124,8 +125,7 @@ class Preview:
         return self._table([itself | own, *found], "score")
 
     def _table(self, rows: Iterable[Mapping[str, Any]], *first: str) -> MetadataValue[Any]:
-        # Not as `MetadataValue.table`: the UI squeezes that into a column of the page and cuts off
-        # what does not fit, while long Markdown gets a window of its own.
+        # Not as `MetadataValue.table`: the UI squeezes that into a column of the page.
         shown = [
             {name: value for name, value in row.items() if not name.startswith("_dlt_")}
             for row in rows
@@ -133,7 +133,7 @@ class Preview:
         columns = [*first, *self.key, *self.embed]
         text = table(shown, first=columns, most=_COLUMNS, width=_CELL)
         is_wide = max(map(len, text.splitlines())) > _INLINE_WIDTH
-        return MetadataValue.md(text.ljust(_INLINE_LENGTH) if is_wide else text)
+        return MetadataValue.md(windowed(text) if is_wide else text)
 
     def _label(self, row: Mapping[str, Any]) -> str:
         """What a point is called: the first of its texts that has words."""

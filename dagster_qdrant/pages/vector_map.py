@@ -71,12 +71,13 @@ class VectorMap:
         explained = float(variances[:2].sum() / variances.sum()) if not flat[0] else 1.0
         return cls(places, explained, _landmarks(places[:, :2]))
 
-    def markdown(self, labels: Mapping[int, str]) -> str:
+    def markdown(self, labels: Mapping[int, str], total: int = 0) -> str:
         """The picture, and below it what it shows.
 
         Args:
             labels: Short texts of landmarks. One with letters that the picture's font lacks stands
                 below it, under a number.
+            total: How many points there are, if these are a sample.
         """
         font = _font()
         plain = {index: text for index, text in labels.items() if _can_draw(font, text)}
@@ -86,8 +87,9 @@ class VectorMap:
         count = len(self.places)
         lines = [
             f"![Map of {count} vectors](data:image/png;base64,{picture})",
-            f"{count:,} points; the two dimensions hold {self.explained:.0%} of what tells them "
-            "apart, the colour is the third.",
+            f"{count:,} of {max(count, total):,} points. A flat map shows a part of how texts "
+            f"differ: {self.explained:.0%} here. So points that are close on it may still differ. "
+            "The colour shows one more direction.",
             *(f"{numbers[index]}\\. {escaped(labels[index])}" for index in others),
         ]
         return "\n\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -252,12 +253,27 @@ class ConnectionOptions:
         name = f"[{host}]" if ":" in host else host
         return f"{scheme}://{name}:{parts.port or self.port}{parts.path.rstrip('/')}"
 
+    def collection_uri(self, collection: str) -> str | None:
+        """Where a collection is: in the server's API, or on the disk; None where it is neither."""
+        if self.is_memory or self.external_client is not None:
+            return None
+        if self.path is not None:
+            storage = Path(self.path).absolute()
+            # Where an alias is read, its collection has another name.
+            folder = storage / "collection" / collection
+            return (folder if folder.is_dir() else storage).as_uri()
+        return f"{self._api_url}/collections/{quote(collection, safe='')}"
+
+    @property
+    def _api_url(self) -> str:
+        prefix = f"/{self.prefix.strip('/')}" if self.prefix else ""
+        return f"{self.url}{prefix}"
+
     def dashboard_url(self, collection: str) -> str | None:
         """The page of a collection that the server itself shows; None where there is no server."""
         if self.is_local or self.external_client is not None:
             return None
-        prefix = f"/{self.prefix.strip('/')}" if self.prefix else ""
-        return f"{self.url}{prefix}/dashboard#/collections/{quote(collection, safe='')}"
+        return f"{self._api_url}/dashboard#/collections/{quote(collection, safe='')}"
 
     def __str__(self) -> str:
         if self.external_client is not None:

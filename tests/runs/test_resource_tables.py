@@ -112,8 +112,8 @@ class TestTablesNamedByRows:
             "order": 2,
             "order__tags": 2,
         }
-        assert shown["collection"] == shown["dagster/table_name"] == f"{dataset}_order"
-        assert shown["write_disposition"] == "merge"
+        assert shown["dagster/table_name"] == f"{dataset}_order"
+        assert "| write disposition | merge |" in shown["details"]
         assert "kind" in [column.name for column in shown["dagster/column_schema"].columns]
         assert "orders milk" in shown["preview"]
         assert f"{dataset}_login__tags" in shown["tables"].replace("\\", "")
@@ -212,7 +212,7 @@ class TestTablesNamedOtherwise:
         shown = store.shown(qdrant_adapter(notes, embed="text"))["notes"]
         assert shown["rows_by_table"] == {"notes": 1, "drafts": 1, "tasks": 1}
         assert (shown["dagster/row_count"], shown["rows_loaded"]) == (3, 3)
-        assert shown["collection"] == f"{store.dataset}_notes"
+        assert shown["dagster/table_name"] == f"{store.dataset}_notes"
 
     def test_a_resource_whose_rows_all_go_elsewhere_shows_where(self, store):
         @dlt.resource
@@ -221,7 +221,7 @@ class TestTablesNamedOtherwise:
 
         notes = qdrant_adapter(notes, embed="text")
         shown = store.shown(notes)["notes"]
-        assert shown["collection"] == f"{store.dataset}_tasks"
+        assert shown["dagster/table_name"] == f"{store.dataset}_tasks"
         assert shown["dagster/row_count"] == 1
         store.delete("tasks")
         assert store.failing(notes) == CHECKS
@@ -277,7 +277,7 @@ class TestSharedTables:
             }
             for metadata in shown.values():
                 assert metadata["dagster/row_count"] == 3
-                assert metadata["collection"] == f"{store.dataset}_people"
+                assert metadata["dagster/table_name"] == f"{store.dataset}_people"
                 assert "`people` is filled by `staff` and `guests`" in metadata["shared_tables"]
                 assert "rows_embedded" not in metadata  # known for both together only
 
