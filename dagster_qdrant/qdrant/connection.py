@@ -137,6 +137,8 @@ def open_client(options: ConnectionOptions) -> QdrantClient:
         grpc_options["grpc.enable_http_proxy"] = 0
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         http_options["mounts"] = {f"all://{host}": None}
+        # Without TLS there are no certificates to check; to read those of the system takes 40 ms.
+        http_options["verify"] = parts.scheme == "https"
     return QdrantClient(
         url=f"{parts.scheme}://{parts.netloc}",
         grpc_port=options.grpc_port,
