@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, cast
@@ -46,7 +46,8 @@ from dagster_qdrant.destination.generations.load_targets import (
     settled_hints,
 )
 from dagster_qdrant.destination.load_job import QdrantLoadJob
-from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.books import Books
+from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
 from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
@@ -69,8 +70,10 @@ from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.embedding.embedder import preload_embedder
+from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections, about
 from dagster_qdrant.qdrant.connection import Connection, connect
+from dagster_qdrant.qdrant.known_collections import KnownCollections
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         super().__init__(schema, config, capabilities)
         self._entered = contextlib.ExitStack()
         self._connection: Connection | None = None
+        self._known: KnownCollections | None = None
 
     def __enter__(self) -> QdrantJobClient:
         self._connection = self._entered.enter_context(connect(self.config.connection))
@@ -124,12 +128,27 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     @property
     def collections(self) -> Collections:
         """The dataset's collections."""
+        if self._known is not None:
+            return self._known
         return Collections(self.connection, self.dataset_name, self.config.dataset_separator)
+
+    @contextlib.contextmanager
+    def described_once(self) -> Iterator[None]:
+        """Ask about each collection once while something is told of them."""
+        self._known = KnownCollections(self.collections)
+        try:
+            yield
+        finally:
+            self._known = None
 
     @property
     def dlt_tables(self) -> DltTables:
         """The tables that dlt keeps its own books in."""
         return DltTables(self.collections, self.schema)
+
+    @property
+    def _books(self) -> Books:
+        return Books(self.collections, self.schema, self.plan, self.config.embedding)
 
     def plan(self, table_name: str) -> TablePlan:
         """How the rows of a table become points; while nothing is loaded, how they became it."""
@@ -137,7 +156,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def load(self, load_id: str) -> Load:
         """A load under way."""
-        return Load(load_id, self.schema, self.config, self.collections, self.plan)
+        return self._load(load_id, self.collections)
+
+    def _load(self, load_id: str, collections: Collections) -> Load:
+        return Load(load_id, self.schema, self.config, collections, self.plan)
 
     def _plan(self, prepared: PreparedTableSchema) -> TablePlan:
         table = cast(TTableSchema, prepared)  # it has more fields, and all of these
@@ -162,12 +184,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         nested = get_nested_tables(self.schema.tables, root.table_name, include_self=False)
         return [self.plan(str(table["name"])) for table in nested]
 
-    def _plans_before(self) -> dict[str, TablePlan]:
+    def _plans_before(self, stored: KeptSchema | None) -> dict[str, TablePlan]:
         """How tables were loaded last, as far as this schema knows."""
-        stored = self.dlt_tables.newest_schema(self.schema.name)
         if stored is None:
             return {}
-        schema = Schema.from_stored_schema(json.loads(stored.schema))
+        schema = Schema.from_stored_schema(json.loads(stored.info.schema))
         return {
             name: TablePlan.of(table, schema, self.collections.name(name))
             for name in schema.data_table_names()
@@ -234,13 +255,13 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         forget_hints()
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
-        for table_name in (self.schema.version_table_name, self.schema.loads_table_name):
-            ensure_collection(self.collections, self.plan(table_name), self.config.embedding)
+        stored = self._books.open()
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         load_id = load_package_state()["load_id"]
         dlt_tables = set(self.schema.dlt_table_names())
-        before = self._plans_before()
-        emptied, targets = emptied_tables(), LoadTargets(self.collections, self.config)
+        before = self._plans_before(stored)
+        collections = KnownCollections(self.collections)
+        emptied, targets = emptied_tables(), LoadTargets(collections, self.config)
         for table in sorted(tables, key=lambda table: str(table["name"])):
             if table["name"] in dlt_tables:
                 continue
@@ -251,29 +272,36 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_unfit_nested_dispositions(plan, nested)
             refuse_rows_without_order(load_id, plan, nested)
             if plan.table_name not in emptied:
-                refuse_rows_of_another_key(plan, before.get(plan.table_name), self.collections)
+                refuse_rows_of_another_key(plan, before.get(plan.table_name), collections)
             warn_of_missing_lists(hints, self.schema)
             refuse_unfit_embed_columns(self.schema.get_table(plan.table_name), plan)
             refuse_unfit_indexes(self.schema.get_table(plan.table_name), plan)
             refuse_nested_data(plan, self.schema, partial(lines_of, load_id))
             refuse_rows_without_chunks(plan, partial(lines_of, load_id))
             refuse_unknown_model(plan, self.config.embedding)
-            refuse_unfit_collection(plan, self.collections, self.config.embedding)
+            refuse_unfit_collection(plan, collections, self.config.embedding)
             is_dropped = plan.table_name in dropped_tables()
             if not is_dropped and plan.table_name not in emptied:
                 refuse_other_chunks(plan, self.collections, self.config.embedding)
             if plan.settings and not is_dropped and not targets.is_made_anew(plan):
-                refuse_unfit_settings(plan, self.collections, self.config.embedding)
-            is_new_table = bool(plan.embed) and not self.collections.exists(plan.collection)
+                refuse_unfit_settings(plan, collections, self.config.embedding)
+            is_new_table = bool(plan.embed) and not collections.exists(plan.collection)
             refuse_unfit_service(
-                plan, self.collections, self.config.embedding, is_new_table=is_new_table
+                plan, collections, self.config.embedding, is_new_table=is_new_table
             )
             if is_new_table:
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)
-        with self.load(load_id).lease.alive(self.dlt_tables):
-            pass  # Now that it is the load's turn, dlt drops what it is told to refresh.
+        lease = self._load(load_id, collections).lease
+        try:
+            with lease.alive(self.dlt_tables):
+                pass  # Now that it is the load's turn, dlt drops what it is told to refresh.
+        except QdrantNotFoundError:  # somebody deleted the table of loads
+            self._books.make()
+            with lease.alive(self.dlt_tables):
+                pass
+        lease.stored_schema = None if lease.had_to_wait or emptied else stored
         return tables
 
     def update_stored_schema(
@@ -284,18 +312,19 @@ class QdrantJobClient(JobClientBase, WithStateSync):
     ) -> TSchemaTables | None:
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
-        tables = set(only_tables or self.schema.tables)
+        dlt_tables = set(self.schema.dlt_table_names())
+        tables = set(only_tables or self.schema.tables) | dlt_tables
+        stored: KeptSchema | None = None
         try:
             load_id = load_package_state()["load_id"]
         except CurrentLoadPackageStateNotAvailable:  # the schema alone is brought up to date
             targets = LoadTargets(self.collections, self.config)
             targets.ensure(self.plan(table_name) for table_name in sorted(tables))
         else:
-            self.load(load_id).prepare(tables)
-        # Also a former version, if it holds again: the newest one says how rows were loaded last.
-        newest = self.dlt_tables.newest_schema(self.schema.name)
-        if newest is None or newest.version_hash != self.dlt_tables.kept_version_hash:
-            self.dlt_tables.store_schema()
+            load = self.load(load_id)
+            stored = load.lease.stored_schema
+            load.prepare(tables - dlt_tables if self._books.are_complete(stored) else tables)
+        self._books.store_schema(stored)
         return update
 
     def make_collections(self, tables: Sequence[TTableSchema], wanted: Sequence[str]) -> None:

@@ -81,6 +81,12 @@ class Collections(Points):
         """Whether there is such a collection."""
         return self.connection.request(self.connection.client.collection_exists, collection)
 
+    def changed(self, collection: str | None = None) -> None:
+        """Called when a collection was changed here; None: where names lead.
+
+        Whoever remembers what Qdrant said of it forgets that.
+        """
+
     def ensure(
         self,
         collection: str,
@@ -119,6 +125,7 @@ class Collections(Points):
                     settings=settings,
                     former=former,
                 )
+            self.changed(collection)
         if not self.connection.is_local:  # local mode scans, warns of indexes, keeps no settings
             if info and (changed := changes(settings, info, next(iter(vectors), ""))):
                 self._update(collection, **changed)
@@ -151,9 +158,12 @@ class Collections(Points):
                 there[name], asked[name], strictly=asked[name] != before.get(name)
             ):
                 outdated.add(name)
+        missing = sorted(wanted.keys() - (there.keys() - outdated))
+        if outdated or missing:
+            self.changed(collection)
         for name in sorted(outdated):
             request(client.delete_payload_index, collection, field_name=name, wait=True)
-        for name in sorted(wanted.keys() - (there.keys() - outdated)):
+        for name in missing:
             request(
                 client.create_payload_index,
                 collection,
@@ -209,6 +219,7 @@ class Collections(Points):
         self.connection.request(
             self.connection.client.update_collection, names.get(collection, collection), **changed
         )
+        self.changed()
 
     def is_foreign(self, table_name: str) -> bool:
         """Whether a table of a like name in another dataset has a table's collection."""
@@ -220,6 +231,7 @@ class Collections(Points):
         """Delete a collection, if there is one."""
         with suppress(QdrantNotFoundError):
             self.connection.request(self.connection.client.delete_collection, collection)
+        self.changed(collection)
 
 
 def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]:

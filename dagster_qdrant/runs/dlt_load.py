@@ -299,7 +299,7 @@ class DltLoad:
         Load it meanwhile if it is sure to be needed: a table that was loaded before may have no new
         text, and then needs no model at all.
         """
-        plan, config = self._part.plan, self._resource.configuration()
+        config = self._resource.configuration()
         resources = self._part.source.selected_resources.values()
         embedding = [resource for resource in resources if embeds_texts(resource)]
         if not embedding:
@@ -308,9 +308,8 @@ class DltLoad:
             vector_size(config.embedding)
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
-        with connect(config.connection) as connection:
-            dataset, separator = plan.dataset(config), config.dataset_separator
-            collections = Collections(connection, dataset, separator)
-            named = (named_table(resource, self._part.source.schema) for resource in embedding)
-            if any(table and not collections.exists(collections.name(table)) for table in named):
-                preload_embedder(config.embedding)
+        schemas = self._pipeline.schemas  # as the dataset has them
+        known = {table for name in schemas for table in schemas[name].tables}
+        named = {named_table(resource, self._part.source.schema) for resource in embedding}
+        if named - {None, *known}:
+            preload_embedder(config.embedding)

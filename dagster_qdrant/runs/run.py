@@ -104,15 +104,16 @@ def run_load(
                         else "All rows were loaded by then; only the report of them is missing."
                     )
                     if number == len(parts):
-                        results = _results(
-                            client,
-                            resource=resource,
-                            context=context,
-                            part=part,
-                            loaded=loaded,
-                            former=former,
-                            checks=checks,
-                        )
+                        with client.described_once():
+                            results = _results(
+                                client,
+                                resource=resource,
+                                context=context,
+                                part=part,
+                                loaded=loaded,
+                                former=former,
+                                checks=checks,
+                            )
     yield from results
 
 

@@ -75,6 +75,7 @@ class Generations:
                 self._client.update_collection_aliases,
                 change_aliases_operations=[_lead(each, newest) for each in (name, *lost)],
             )
+            self._collections.changed()
             logger.warning("`%s` leads to `%s` now; a load died before it did that.", name, newest)
         return bool(complete)
 
@@ -109,6 +110,7 @@ class Generations:
                 self._client.update_collection_aliases, change_aliases_operations=operations
             )
         self._remove_former(targets, keep_former)
+        self._collections.changed()
 
     def _remove_former(self, targets: Mapping[str, str], keep_former: bool) -> None:
         """Delete the collections that were replaced, but for those that somebody gave a name."""
@@ -127,6 +129,7 @@ class Generations:
             self._request(self._client.update_collection_aliases, change_aliases_operations=gone)
         for other in self._all(name):
             self._request(self._client.delete_collection, other)
+        self._collections.changed()
 
     def _aliases(self) -> dict[str, str]:
         response = self._request(self._client.get_aliases)

@@ -23,6 +23,11 @@ from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches
 
+# With a stored schema stands how dlt's tables were made, so that no load has to look at each.
+TABLES_MADE = "_dlt_tables_made"
+# Loads that this process has found to be complete, each with the collection where that stands.
+_complete: set[tuple[str, str]] = set()
+_MANY_LOADS = 10_000
 # Under these names of pipelines stand what only removed rows: a partition's, or those of a filter.
 PARTITION_DROP = "drop_partition"
 ROW_DELETION = "delete_rows"
@@ -56,6 +61,19 @@ class LoadRecord:
     heartbeat: int = 0
     tables: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptSchema:
+    """A schema as it is stored.
+
+    Args:
+        info: What dlt knows of it.
+        tables_made: How dlt's tables were made when it was stored.
+    """
+
+    info: StorageSchemaInfo
+    tables_made: str | None
 
 
 class DltTables:
@@ -96,6 +114,14 @@ class DltTables:
         """
         condition = matches({self._field("pipeline_name"): pipeline_name})
         order_by, load_id = self._field("created_at"), self._field(C_DLT_LOAD_ID)
+        # The newest one will do, unless its load failed.
+        pages = self._collections.newest_first(self._states, condition, order_by, page=1)
+        newest = [record.payload or {} for record in next(pages, [])]
+        for payload in newest:
+            if payload.get(load_id) and self.completed({payload[load_id]}):
+                return StateInfo.from_normalized_mapping(payload, self._schema.naming)
+        if not newest:
+            return None
         # Any number of loads may have failed since the last that completed, and states are large.
         for page in self._collections.newest_first(
             self._states, condition, order_by, fields=[load_id]
@@ -159,18 +185,34 @@ class DltTables:
             )
 
     def completed(self, load_ids: Set[str]) -> set[str]:
-        """Which of some loads are complete."""
+        """Which of some loads are complete, and so stay it; each that is, is looked up once."""
+        known = {load for load in load_ids if (self._loads, load) in _complete}
         load_id, status = self._field(C_DLT_LOADS_TABLE_LOAD_ID), self._field("status")
         pages = self._collections.pages_with(
-            self._loads, load_id, sorted(load_ids), payload=[load_id, status]
+            self._loads, load_id, sorted(load_ids - known), payload=[load_id, status]
         )
         loads = [record.payload or {} for records in pages for record in records]
-        return {load[load_id] for load in loads if load[status] == LoadStatus.COMPLETE}
+        found = {load[load_id] for load in loads if load[status] == LoadStatus.COMPLETE}
+        if len(_complete) > _MANY_LOADS:
+            _complete.clear()
+        _complete.update((self._loads, load) for load in found)
+        return known | found
 
     def newest_schema(self, schema_name: str | None) -> StorageSchemaInfo | None:
         """The latest schema of a name, or of any name; None if there is none."""
         condition = matches({self._field("schema_name"): schema_name}) if schema_name else None
         return next(self._schemas(condition), None)
+
+    def kept_schema(self, schema_name: str) -> KeptSchema | None:
+        """The latest schema of a name with what else is known of it; None if there is none.
+
+        Raises:
+            QdrantTerminalError: If a load died before it had made the index to sort by.
+        """
+        condition = matches({self._field("schema_name"): schema_name})
+        for payload in self._schema_payloads(condition):
+            return KeptSchema(self._schema_info(payload), payload.get(TABLES_MADE))
+        return None
 
     def newest_schema_of(
         self, resource_name: str, table_name: str | None
@@ -194,16 +236,21 @@ class DltTables:
 
     def _schemas(self, condition: Any, page: int = 1) -> Iterator[StorageSchemaInfo]:
         """The stored schemas, the latest first."""
+        return map(self._schema_info, self._schema_payloads(condition, page))
+
+    def _schema_payloads(self, condition: Any, page: int = 1) -> Iterator[dict[str, Any]]:
         order_by = self._field("inserted_at")
         with suppress(QdrantNotFoundError):  # nothing was loaded yet
             for records in self._collections.newest_first(
                 self._versions, condition, order_by, page=page
             ):
                 for record in records:
-                    payload = dict(record.payload or {})
-                    yield _without_hints(
-                        StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
-                    )
+                    yield dict(record.payload or {})
+
+    def _schema_info(self, payload: dict[str, Any]) -> StorageSchemaInfo:
+        return _without_hints(
+            StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
+        )
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""
@@ -219,8 +266,12 @@ class DltTables:
     def _kept(self) -> TStoredSchema:
         return without_hints(self._schema.to_dict())
 
-    def store_schema(self) -> None:
-        """Write the schema, once however often it is written."""
+    def store_schema(self, tables_made: str) -> None:
+        """Write the schema, once however often it is written.
+
+        Args:
+            tables_made: How dlt's tables are made. They are, by now.
+        """
         schema, kept = self._schema, self._kept
         row = StorageSchemaInfo(
             version_hash=kept["version_hash"],
@@ -230,7 +281,8 @@ class DltTables:
             inserted_at=_now(),  # type: ignore[arg-type]  # as JSON holds it
             schema=json.dumps(kept),
         ).to_normalized_mapping(schema.naming)
-        self._write(self._versions, [schema.name, kept["version_hash"]], row)
+        key = [schema.name, kept["version_hash"]]
+        self._write(self._versions, key, row | {TABLES_MADE: tables_made})
 
     def delete_schema(self) -> None:
         """Forget all stored versions of the schema."""
@@ -307,14 +359,13 @@ class DltTables:
         Returns:
             False if another load has taken it for dead.
         """
-        record = self.load_record(load_id)
-        if record is None:
-            self._store_load(load_id, LoadStatus.COMPLETE, {})
-            return True
         complete = {"status": int(LoadStatus.COMPLETE), "inserted_at": _now()}
         self.change_load(load_id, LoadStatus.RUNNING, **complete)
         record = self.load_record(load_id)
-        return record is not None and record.status is LoadStatus.COMPLETE
+        if record is None:  # somebody removed what was written down
+            self._store_load(load_id, LoadStatus.COMPLETE, {})
+            return True
+        return record.status is LoadStatus.COMPLETE
 
     def _store_load(self, load_id: str, status: LoadStatus, more: dict[str, Any]) -> None:
         field = self._field

@@ -28,6 +28,7 @@ from dagster_qdrant.destination.loads.load_package import (
     emptied_tables,
     failed_tables,
     has_rows,
+    is_untouched,
     loaded_tables,
     some_rows,
 )
@@ -39,6 +40,7 @@ from dagster_qdrant.destination.tables.table_plan import chunks_table
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.qdrant.collections import ARE_CHUNKS, Collections, about
 from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.qdrant.known_collections import KnownCollections
 from dagster_qdrant.stopping import last_words, refuse_if_stopping
 
 if TYPE_CHECKING:
@@ -73,8 +75,9 @@ class Load:
         self._plan_of = plan_of
         self._pipeline_name = config.pipeline_name or schema.name
         self._dlt_tables = DltTables(collections, schema)
+        self._known = KnownCollections(collections)
         self._targets = LoadTargets(
-            collections, config, self._brings_rows, partial(some_rows, load_id)
+            self._known, config, self._brings_rows, partial(some_rows, load_id)
         )
 
     @property
@@ -93,7 +96,12 @@ class Load:
             claims=tuple(self._claims(plans)),
         )
         options = self._config.connection
-        return LoadLease(record, self._config.abandoned_after, lambda: connect(options))
+        return LoadLease(
+            record,
+            self._config.abandoned_after,
+            lambda: connect(options),
+            is_new=is_untouched(self._load_id),
+        )
 
     def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
         emptied = emptied_tables()
@@ -127,7 +135,7 @@ class Load:
             chosen = self._targets.choose(plans.values())
             # Also those that get no row: what the load outdates is looked for in them.
             others = plans.keys() - tables
-            there = {name for name in others if self._collections.exists(plans[name].collection)}
+            there = {name for name in others if self._known.exists(plans[name].collection)}
             rebuilt = {plan.table_name for plan in chosen}
             self._targets.ensure(self._plan_of(name) for name in sorted(tables | there | rebuilt))
             self._targets.build(chosen, self._load_id, emptied_tables())
@@ -148,13 +156,13 @@ class Load:
 
     def _complete(self, lease: LoadLease) -> None:
         load_id, dlt_tables, collections = self._load_id, self._dlt_tables, self._collections
+        loaded = loaded_tables(load_id)
         if failed := failed_tables(load_id):
             logger.warning(
                 "Rows of %s could not be loaded, so the rows that were there before stay.",
                 ", ".join(f"`{table}`" for table in sorted(failed)),
             )
         else:
-            loaded = loaded_tables(load_id)
             data_tables = sorted(loaded - set(self._schema.dlt_table_names()))
             texts = missing_texts(load_id, map(self._plan_of, data_tables), collections)
             self._remove_chunks_of_none(loaded)
@@ -166,9 +174,10 @@ class Load:
                 write_down(texts, collections)
         _say_what_was_cut(load_id)
         lease.take_back_dead_loads(dlt_tables, collections)
-        if (base := base_states.pop(load_id, None)) is not None:
+        base, state_table = base_states.pop(load_id, None), self._schema.state_table_name
+        if base is not None and state_table in loaded:  # dlt stores a state that has changed
             # Read and written by one load of the pipeline at a time.
-            lease.claim(Claim(self._schema.state_table_name, self._pipeline_name), dlt_tables)
+            lease.claim(Claim(state_table, self._pipeline_name), dlt_tables)
             dlt_tables.merge_state(self._pipeline_name, load_id, base)
         try:
             lease.complete(dlt_tables)

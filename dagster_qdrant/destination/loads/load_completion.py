@@ -8,6 +8,7 @@ as it brought, nothing has to be looked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dlt.common.schema import Schema
@@ -17,6 +18,7 @@ from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, SUPERSEDED, TablePlan
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.writing.loaded_ids import IdSet
+from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import joined, matches
 
@@ -47,13 +49,14 @@ def remove_what_the_load_outdates(
     known = sorted(name for name in loaded_tables if name in schema.tables)
     chains = [table_chain(name, schema, plan_of, loaded_tables) for name in known]
     for root, *nested in {chain[0].table_name: chain for chain in chains}.values():
-        there = [plan for plan in nested if collections.exists(plan.target)]
-        if not collections.exists(root.target):
-            continue
-        for plan in (root, *there):
+        for plan in (root, *nested):
             if plan.write_disposition == "replace":
-                _delete_former_rows(plan, rows, collections)
+                with suppress(QdrantNotFoundError):  # a table that never had a row
+                    _delete_former_rows(plan, rows, collections)
+        if not (root.merges_nested or root.hard_delete) or not collections.exists(root.target):
+            continue
         if root.merges_nested:
+            there = [plan for plan in nested if collections.exists(plan.target)]
             _delete_nested_rows(root, there, rows, collections)
         if root.hard_delete:
             collections.delete_where(root.target, _marked_as_deleted(root, rows.load_id))

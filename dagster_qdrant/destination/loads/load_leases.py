@@ -19,7 +19,12 @@ import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.dlt_tables import (
+    DltTables,
+    KeptSchema,
+    LoadRecord,
+    LoadStatus,
+)
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
 from dagster_qdrant.errors import QdrantError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections
@@ -53,6 +58,8 @@ class LoadLease:
         abandoned_after: Seconds of silence after which another load counts as dead.
         connect: Opens a connection that the load keeps, whoever else comes and goes: on a local
             path, no other process gets in between two files of it and finds it silent.
+        is_new: Whether the load has written no row yet. Then it does not matter what was written
+            down of it before.
     """
 
     def __init__(
@@ -60,8 +67,11 @@ class LoadLease:
         load: LoadRecord,
         abandoned_after: float,
         connect: Callable[[], AbstractContextManager[Connection]],
+        *,
+        is_new: bool = False,
     ) -> None:
         self._load = load
+        self._is_new = is_new
         self._load_id = load.load_id
         self._claims = load.claims
         self._abandoned_after = abandoned_after
@@ -72,6 +82,9 @@ class LoadLease:
         self._guard = threading.Lock()
         self._begun: float | None = None
         self._is_granted = False
+        self.had_to_wait = False
+        # The schema that was stored last, if nobody can have stored another one since.
+        self.stored_schema: KeptSchema | None = None
         self.is_complete = False  # which dlt need not have noticed when it died
         self._former: list[LoadRecord] = []
         self._beats = itertools.count(1)
@@ -130,7 +143,7 @@ class LoadLease:
 
     def _begin(self, dlt_tables: DltTables) -> None:
         """Write the load down, with its claims, before others are looked at."""
-        record = dlt_tables.load_record(self._load_id)
+        record = None if self._is_new else dlt_tables.load_record(self._load_id)
         if record is not None and record.status > LoadStatus.RUNNING:
             raise self._taken_back()
         self.is_complete = record is not None and record.status is LoadStatus.COMPLETE
@@ -180,6 +193,7 @@ class LoadLease:
         tickets = in_line(claims, [claim for other in running for claim in other.claims])
         if tickets == claims:
             return
+        self.had_to_wait = True
         held = tuple(claim for claim in self._claims if claim not in claims)
         self._claims = held + tickets
         dlt_tables.claim(self._load_id, self._claims)

@@ -24,6 +24,13 @@ def loaded_tables(load_id: str) -> set[str]:
     return {job.table_name for jobs in _jobs(load_id).values() for job in jobs}
 
 
+def is_untouched(load_id: str) -> bool:
+    """Whether no file of a load was ever begun, so that it cannot have written any row."""
+    jobs = _jobs(load_id)
+    begun = [job for state, each in jobs.items() if state != "new_jobs" for job in each]
+    return not begun and not any(job.retry_count for job in jobs["new_jobs"])
+
+
 def has_rows(load_id: str, table_name: str) -> bool:
     """Whether a load brings any row of a table. A table that is emptied has a file without rows."""
     return next(lines_of(load_id, table_name), None) is not None
