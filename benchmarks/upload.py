@@ -103,7 +103,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
     ):
         start = time.perf_counter()
         for window in windows:
-            writer.finish()
+            writer.settle()
             writer.start(window)
         writer.finish()
         return time.perf_counter() - start

@@ -386,14 +386,14 @@ class TestRuns:
             dlt_source=films(rows, write_disposition="append"), dataset_name=dataset
         )
         with monkeypatch.context() as broken:
-            finish = PointWriter.finish
+            settle = PointWriter.settle
 
             def fails_after_some_windows(writer):
-                finish(writer)
+                settle(writer)
                 if writer.seconds and len(qdrant_target.points(f"{dataset}_films")) >= 8:
                     raise QdrantTerminalError("no more")
 
-            broken.setattr(PointWriter, "finish", fails_after_some_windows)
+            broken.setattr(PointWriter, "settle", fails_after_some_windows)
             assert not run(assets, resource, raise_on_error=False).success
         assert run(assets, resource).success
         assert ids(qdrant_target, f"{dataset}_films") == list(range(20))

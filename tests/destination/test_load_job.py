@@ -259,6 +259,31 @@ def test_points_that_do_not_arrive_fail_the_load(load: Load, resource, monkeypat
             load(films())
 
 
+def test_a_window_is_checked_while_the_next_one_is_written(load: Load, resource, monkeypatch):
+    from dagster_qdrant.destination.writing.point_writer import PointWriter
+
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 2)
+    upsert, count, begun = PointWriter._upsert, PointWriter._count, threading.Event()
+    windows, checked = [], []
+
+    def writes(writer, rows):
+        windows.extend(row for row in rows if "title" in row.payload)
+        if len(windows) > 2:
+            begun.set()
+        upsert(writer, rows)
+
+    def checks(writer, point_ids):
+        if windows:
+            checked.append(begun.wait(30))
+        return count(writer, point_ids)
+
+    monkeypatch.setattr(PointWriter, "_upsert", writes)
+    monkeypatch.setattr(PointWriter, "_count", checks)
+    load(films([{"id": number, "title": f"film {number}"} for number in range(4)]))
+    assert checked
+    assert all(checked)
+
+
 @pytest.mark.parametrize("disposition", ["merge", "replace"])
 def test_a_model_is_loaded_only_for_a_text_that_is_new(load: Load, monkeypatch, disposition):
     load(films(disposition=disposition))

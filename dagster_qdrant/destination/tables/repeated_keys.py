@@ -17,8 +17,8 @@ from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.rows import digest
 from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
 
-_BYTES = 8 * 1024 * 1024
-_PROBES = 4  # of four bytes of the fingerprint each
+_BYTES = 8 * 1024 * 1024  # a power of two
+_PROBES = 4
 
 
 class RepeatedKeys:
@@ -59,17 +59,18 @@ class RepeatedKeys:
         """
         place = self._rows[table]
         self._rows[table] += 1
-        return place if self._add(digest(canonical_json([table, _alike(key)]))) else None
+        return place if self._add(hash((table, *_alike(key)))) else None
 
-    def _add(self, fingerprint: str) -> bool:
+    def _add(self, fingerprint: int) -> bool:
         """Remember a key, and tell whether it was there already."""
-        known = True
-        for probe in range(_PROBES):
-            number = int(fingerprint[8 * probe : 8 * probe + 8], 16)
-            byte, bit = divmod(number % (8 * _BYTES), 8)
-            if not self._seen[byte] >> bit & 1:
+        known, seen = True, self._seen
+        step = fingerprint >> 32 | 1  # from one probe to the next
+        for _ in range(_PROBES):
+            byte, bit = fingerprint >> 3 & _BYTES - 1, 1 << (fingerprint & 7)
+            if not seen[byte] & bit:
                 known = False
-                self._seen[byte] |= 1 << bit
+                seen[byte] |= bit
+            fingerprint += step
         return known
 
 

@@ -139,7 +139,8 @@ class _CheckedRows(MapItem):
         if not key.columns:
             return item
         values = key.values(row)
-        self._refuse_missing_key(key.columns, values, row)
+        if None in values:
+            self._refuse_missing_key(key.columns, values, row)
         place = self._place(key.table, values)
         return item if place is None else {**row, C_DLT_ID: row_id(values, place)}
 

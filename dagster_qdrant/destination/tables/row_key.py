@@ -29,6 +29,9 @@ _NOT_TEXT = {
     **dict.fromkeys((dict, list, tuple, set), "nested data"),
 }
 
+# What most values are, which need not be looked at more closely.
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
 
 @dataclass
 class RowKey:
@@ -129,6 +132,8 @@ class RowKey:
     def without_text(self, row: Mapping[Any, Any]) -> tuple[Any, str] | None:
         """A name of a column to embed whose value has no text, and what it is instead."""
         for name, value in row.items() if self.embedded else ():
+            if type(value) in _PLAIN:
+                continue
             what = value and next((_NOT_TEXT[t] for t in _NOT_TEXT if isinstance(value, t)), None)
             if what and self._normalized(name) in self.embedded:
                 return name, what

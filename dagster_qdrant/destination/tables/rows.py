@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dagster_qdrant.destination.tables.payload_indexes import as_number
@@ -74,7 +75,7 @@ class Row:
             text=text,
             row_hash=digest(canonical_json(content)),
             embedding_hash=(
-                None if text is None else digest(canonical_json([embedding, plan.embed, text]))
+                None if text is None else digest(_text_json(embedding, plan.embed, text))
             ),
             keywords=keywords,
             keywords_hash=keywords_hash,
@@ -100,11 +101,8 @@ class Row:
 
 def content_of(payload: Mapping[str, Any], plan: TablePlan) -> dict[str, Any]:
     """What of a row counts: all but what dlt makes anew for each load, and what is added here."""
-    return {
-        name: value
-        for name, value in payload.items()
-        if name not in plan.links and name not in OWN_FIELDS
-    }
+    others = plan.without_content
+    return {name: value for name, value in payload.items() if name not in others}
 
 
 def is_deleted(mark: Any) -> bool:
@@ -130,11 +128,12 @@ def embedding_text(
     """
     if not columns:
         return None
-    values = (
-        payload.get(name) for column in columns for name in (column, *variants.get(column, ()))
-    )
-    texts = [str(value) for value in values if value is not None]
-    return "\n".join(text for text in texts if text.strip()) or None
+    texts = []
+    for column in columns:
+        for name in (column, *variants.get(column, ())):
+            if (value := payload.get(name)) is not None and (text := str(value)).strip():
+                texts.append(text)
+    return "\n".join(texts) or None
 
 
 def what_is_there(payload: Mapping[str, Any], plan: TablePlan) -> str:
@@ -149,6 +148,16 @@ def what_is_there(payload: Mapping[str, Any], plan: TablePlan) -> str:
         if names
     ]
     return f"{', '.join(seen)}, beside {', '.join(f'`{name}`' for name in others) or 'nothing'}"
+
+
+def _text_json(embedding: str, columns: tuple[str, ...], text: str) -> str:
+    """`canonical_json([embedding, columns, text])`, of which the text alone differs by row."""
+    return f"{_before_text(embedding, columns)}{canonical_json(text)}]"
+
+
+@lru_cache(maxsize=64)
+def _before_text(embedding: str, columns: tuple[str, ...]) -> str:
+    return f"{canonical_json([embedding, columns])[:-1]},"
 
 
 def digest(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema import Schema
@@ -128,6 +129,11 @@ class TablePlan:
     def former(self) -> str | None:
         """The collection whose place the target takes when the load is complete, if any."""
         return self.collection if self.collection != self.target else None
+
+    @cached_property
+    def without_content(self) -> frozenset[str]:
+        """What of a row is no content: dlt makes it anew for each load, or it is added here."""
+        return self.links | OWN_FIELDS
 
     @property
     def said(self) -> TableHint:

@@ -1,4 +1,7 @@
-"""Write points in the background, a batch a request, and check that they arrived."""
+"""Write points in the background, a batch a request, and check that they arrived.
+
+A window is checked while the next one is written, unless they concern the same points.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,9 @@ class PointWriter:
         self._pool = ThreadPoolExecutor(parallelism, thread_name_prefix="upload")
         self._running: list[Future[None]] = []
         self._written: list[str] = []
+        self._checks = ThreadPoolExecutor(1, thread_name_prefix="check")
+        self._check: Future[None] | None = None
+        self._checked_ids: set[str] = set()
         self.pending_ids: set[str] = set()
         self.seconds = 0.0
         self._guard = threading.Lock()
@@ -69,9 +75,12 @@ class PointWriter:
         exc_tb: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._checks.shutdown(cancel_futures=True)
 
     def start(self, window: Window) -> None:
         """Begin to write a window. Its batches concern different points, so any order will do."""
+        if not self._checked_ids.isdisjoint(window.rows):
+            self._finish_check()
         self.pending_ids = set(window.rows)
         written = window.upsert + window.tombstones + window.overwrite
         self._written = [row.point_id for row in written]
@@ -85,10 +94,19 @@ class PointWriter:
                 self._running.append(self._pool.submit(self._try_to_write, write, batch))
 
     def finish(self) -> None:
-        """Wait until all that was started is in the collection.
+        """Wait until all that was started is in the collection, and checked.
 
         Raises:
             QdrantError: The first failure.
+        """
+        self.settle()
+        self._finish_check()
+
+    def settle(self) -> None:
+        """Wait until all that was started is in the collection, and begin to check it.
+
+        Raises:
+            QdrantError: The first failure, also of the check before.
         """
         if not self._running:
             return
@@ -97,8 +115,15 @@ class PointWriter:
             future.result()
         self._running = []
         self.pending_ids = set()
+        self._finish_check()
         if self._written:
-            self._verify(self._written)
+            self._checked_ids = set(self._written)
+            self._check = self._checks.submit(self._verify, self._written)
+
+    def _finish_check(self) -> None:
+        check, self._check, self._checked_ids = self._check, None, set()
+        if check is not None:
+            check.result()
 
     def _batches(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows into requests, of so many points and not larger than a server takes."""

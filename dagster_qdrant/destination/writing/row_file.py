@@ -44,8 +44,9 @@ class RowFile:
 
     def rows(self) -> Iterator[Row]:
         """The rows on their way to become points."""
+        embedding = self.config.embedding.fingerprint
         for number, payload, size in self._lines():
-            yield self._row(payload, number, size)
+            yield self._row(payload, number, size, embedding)
 
     def windows(
         self, max_rows: int = WINDOW_ROWS, max_bytes: int = WINDOW_BYTES
@@ -79,7 +80,7 @@ class RowFile:
                 if line.strip():
                     yield number, json.loads(line), len(line)
 
-    def _row(self, payload: dict[str, Any], number: int, size: int) -> Row:
+    def _row(self, payload: dict[str, Any], number: int, size: int, embedding: str) -> Row:
         plan = self.plan
         payload[plan.load_id] = self.load_id
         if plan.partition is not None:
@@ -87,16 +88,15 @@ class RowFile:
             self._link_within(plan.partition, payload)
         if plan.row_id not in payload:  # dlt gives none to rows of Arrow tables and data frames
             payload[plan.row_id] = digest(canonical_json([self.load_id, self.name, number]))
-        missing = [name for name in plan.key if payload.get(name) is None]
-        if missing:
+        key = [payload.get(name) for name in plan.key] or None
+        if key and None in key:
+            missing = [name for name in plan.key if payload.get(name) is None]
             raise QdrantTerminalError(
                 f"Row {number} of table `{plan.table_name}` has no value in its key column "
                 f"{' and '.join(f'`{name}`' for name in missing)}, so it cannot be told from "
                 f"other rows: {_preview(payload)}. Fill the column, choose another "
                 "`primary_key`, or drop such rows with `resource.add_filter(...)`."
             )
-        key = [payload[name] for name in plan.key] if plan.key else None
-        embedding = self.config.embedding.fingerprint
         return Row.of(payload, plan, embedding, size=size, identity=key)
 
     def _link_within(self, partition: str, payload: dict[str, Any]) -> None:

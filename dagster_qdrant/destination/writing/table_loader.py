@@ -102,7 +102,7 @@ class TableLoader:
             if embedding is None:
                 return
             self._vectors.give(embedding)
-            writer.finish()
+            writer.settle()
             writer.start(embedding.window)
             self._count(embedding)
             report(self.counts)
@@ -124,7 +124,7 @@ class TableLoader:
                         write_embedded()
                         embedding = None
                     if not arrived.point_ids.isdisjoint(writer.pending_ids):
-                        writer.finish()
+                        writer.settle()
                     existing = arrived.existing or look_ups.submit(self._look_up, arrived.point_ids)
                     upcoming = next(coming, None)
                     unsettled = (
