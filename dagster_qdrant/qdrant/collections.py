@@ -172,6 +172,24 @@ class Collections(Points):
                 wait=True,
             )
 
+    def restore_indexes(self, collection: str, indexes: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Make payload indexes that a collection lacks, say since it was copied without them.
+
+        Returns:
+            Whether there were any.
+        """
+        info = self.describe(collection)
+        missing = indexes.keys() - info.payload_schema.keys() if info else set()
+        for name in sorted(missing):
+            self.connection.request(
+                self.connection.client.create_payload_index,
+                collection,
+                field_name=name,
+                field_schema=index_schema(indexes[name]),
+                wait=True,
+            )
+        return bool(missing)
+
     def _create(
         self,
         collection: str,

@@ -5,6 +5,7 @@ The words that TLS, HTTP and gRPC libraries have for it name none of the options
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from dagster_qdrant.qdrant.connection_options import (
@@ -19,6 +20,8 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE", "record layer failure"
 _NOT_HTTP = ("illegal request line", "illegal status line")
 # What gRPC says of an answer that is not of HTTP/2.
 _NOT_GRPC = ("Failed parsing HTTP/2", "Expected SETTINGS frame", "Trying to connect an http1.x")
+# Not the beginning of a link: Qdrant's own messages name pages of its manual.
+_SAYS_HTTPS = re.compile(r"https\b(?!://)", re.IGNORECASE)
 _NOT_VERIFIED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 # Where gRPC, or httpx, reads the file of certificate authorities.
 _CERTIFICATES = {True: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", False: "SSL_CERT_FILE"}
@@ -68,7 +71,7 @@ def mismatch(words: str, options: ConnectionOptions, *, by_grpc: bool = False) -
 
 def expects_tls(words: str, options: ConnectionOptions) -> str | None:
     """What to do if a server answers that it takes requests over TLS alone."""
-    if "https" in words.lower() and not _is_tls(options):
+    if _SAYS_HTTPS.search(words) and not _is_tls(options):
         return (
             f"The server at {options} takes requests over TLS only: {words}. Set `location` to "
             f"{_other_url(options)!r}."

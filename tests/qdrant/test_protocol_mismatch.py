@@ -81,13 +81,22 @@ def test_http_asked_of_a_server_with_tls_is_said_to_be():
     assert f"set `location` to 'https://127.0.0.1:{server.server_port}'" in str(found)
 
 
-def test_a_proxy_that_takes_tls_only_is_said_to_be():
-    words = b"The plain HTTP request was sent to HTTPS port"
+def refused(words: bytes):
+    """A server that refuses what it is asked for."""
     length = str(len(words)).encode()
-    with answering(b"HTTP/1.1 400 Bad\r\nContent-Length: " + length + b"\r\n\r\n" + words) as port:
+    return answering(b"HTTP/1.1 400 Bad\r\nContent-Length: " + length + b"\r\n\r\n" + words)
+
+
+def test_a_proxy_that_takes_tls_only_is_said_to_be():
+    with refused(b"The plain HTTP request was sent to HTTPS port") as port:
         found = error(location=f"http://127.0.0.1:{port}")
     assert "takes requests over TLS only" in str(found)
     assert f"Set `location` to 'https://127.0.0.1:{port}'" in str(found)
+
+
+def test_a_link_in_a_message_says_nothing_of_tls():
+    with refused(b"No range index. Check https://qdrant.tech/documentation") as port:
+        assert "TLS" not in str(error(location=f"http://127.0.0.1:{port}"))
 
 
 @pytest.mark.parametrize(

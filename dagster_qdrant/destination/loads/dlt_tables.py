@@ -19,7 +19,8 @@ from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.state_merge import merge_states
 from dagster_qdrant.destination.tables.hints import without_hints
 from dagster_qdrant.destination.tables.point_ids import content_point_id
-from dagster_qdrant.errors import QdrantNotFoundError
+from dagster_qdrant.destination.tables.table_plan import dlt_indexes_of
+from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches
 
@@ -123,9 +124,7 @@ class DltTables:
         if not newest:
             return None
         # Any number of loads may have failed since the last that completed, and states are large.
-        for page in self._collections.newest_first(
-            self._states, condition, order_by, fields=[load_id]
-        ):
+        for page in self._newest_first(self._states, condition, order_by, fields=[load_id]):
             loads = {record.id: (record.payload or {}).get(load_id) for record in page}
             completed = self.completed({load for load in loads.values() if load})
             for point_id, load in loads.items():
@@ -241,9 +240,7 @@ class DltTables:
     def _schema_payloads(self, condition: Any, page: int = 1) -> Iterator[dict[str, Any]]:
         order_by = self._field("inserted_at")
         with suppress(QdrantNotFoundError):  # nothing was loaded yet
-            for records in self._collections.newest_first(
-                self._versions, condition, order_by, page=page
-            ):
+            for records in self._newest_first(self._versions, condition, order_by, page=page):
                 for record in records:
                     yield dict(record.payload or {})
 
@@ -251,6 +248,31 @@ class DltTables:
         return _without_hints(
             StorageSchemaInfo.from_normalized_mapping(payload, self._schema.naming)
         )
+
+    def _newest_first(
+        self, collection: str, condition: Any, order_by: str, **how: Any
+    ) -> Iterator[list[Any]]:
+        """Rows in pages, the latest first."""
+        try:
+            yield from self._collections.newest_first(collection, condition, order_by, **how)
+        except QdrantNotFoundError:
+            raise
+        except QdrantTerminalError:
+            if not self._restore_indexes():
+                raise
+            yield from self._collections.newest_first(collection, condition, order_by, **how)
+
+    def _restore_indexes(self) -> bool:
+        """Make the indexes of the books that were lost in a copy, say from a path to a server."""
+        schema = self._schema
+        names = (schema.version_table_name, schema.loads_table_name, schema.state_table_name)
+        restored = [
+            self._collections.restore_indexes(
+                self._collections.name(name), dlt_indexes_of(name, schema)
+            )
+            for name in names
+        ]
+        return any(restored)
 
     def table_names(self) -> set[str]:
         """All tables that any stored schema of the dataset has had."""

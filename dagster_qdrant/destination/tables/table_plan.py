@@ -347,7 +347,7 @@ class TablePlan:
             links=frozenset(links | {row_id, load_id}),
             is_linked=nested or is_parent,
             is_parent=is_parent,
-            dlt_indexes=_dlt_indexes(str(table["name"]), schema),
+            dlt_indexes=dlt_indexes_of(str(table["name"]), schema),
         )
 
 
@@ -370,7 +370,7 @@ def _write_disposition(table: TTableSchema, schema: Schema) -> str:
     return str(own)
 
 
-def _dlt_indexes(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
+def dlt_indexes_of(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
     """The payload fields that dlt's books are read by: in its own tables, and in all others."""
     field = schema.naming.normalize_identifier
     by_table: dict[str, dict[str, str]] = {
