@@ -176,6 +176,15 @@ def test_the_table_of_a_materialization_names_every_entry(run):
     assert shown - listed == set()
 
 
+def test_the_oldest_versions_are_those_that_the_package_asks_for():
+    asked = text_of("pyproject.toml")
+    table = text_of("docs/guides/upgrading.md").split("## Versions")[1]
+    versions = re.findall(r"^\| `([\w-]+)` \| ([\d.]+) \|", table, flags=re.MULTILINE)
+    assert len(versions) == 5
+    assert all(f'"{name}>={version}"' in asked for name, version in versions)
+    assert f"| Python | {re.findall('requires-python = .>=([0-9.]+)', asked)[0]} |" in table
+
+
 def test_the_reference_names_every_public_name():
     listed = set(
         re.findall(r"^::: ([\w.]+)$", text_of("docs/reference/python.md"), flags=re.MULTILINE)
