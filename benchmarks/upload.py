@@ -61,6 +61,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         embed=("text",),
         in_any_order=False,
         keywords=None,
+        vectors={},
         index={},
         numbers=(),
         settings={},

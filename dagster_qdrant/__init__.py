@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagster_qdrant.destination.reranking import Rerank
     from dagster_qdrant.destination.tables.chunks import Chunking
     from dagster_qdrant.destination.tables.keywords import Keywords
+    from dagster_qdrant.destination.tables.named_vectors import NamedVector
     from dagster_qdrant.errors import (
         QdrantConfigurationError,
         QdrantError,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Chunking": "destination.tables.chunks",
     "Keywords": "destination.tables.keywords",
+    "NamedVector": "destination.tables.named_vectors",
     "QdrantCollection": "io_manager",
     "QdrantCollectionsComponent": "component",
     "QdrantConfigurationError": "errors",
@@ -49,6 +51,7 @@ _MODULES = {
 __all__ = [
     "Chunking",
     "Keywords",
+    "NamedVector",
     "QdrantCollection",
     "QdrantCollectionsComponent",
     "QdrantConfigurationError",

@@ -13,6 +13,7 @@ from dagster_qdrant.destination.tables.hints import (
     TableHint,
 )
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.named_vectors import NamedVector, read_vectors
 from dagster_qdrant.destination.tables.payload_indexes import read_indexes
 from dagster_qdrant.qdrant.asked_settings import asks_of_vectors, read_settings
 
@@ -35,6 +36,7 @@ def qdrant_adapter(
     | None = None,
     index: str | Sequence[str] | Mapping[str, Any] | None = None,
     collection: Mapping[str, Any] | None = None,
+    vectors: Mapping[str, str | Sequence[str] | NamedVector | Mapping[str, Any]] | None = None,
 ) -> DltResource:
     """Say by what the rows of some data are found. With `embed` alone, the same as dlt's adapter.
 
@@ -69,6 +71,9 @@ def qdrant_adapter(
             `wal_config`, `strict_mode_config`, `on_disk_payload`, `shard_number`,
             `replication_factor`, `write_consistency_factor`), and `distance`, `datatype`, `on_disk`
             and `memory` of the vector. It holds for the lists of `nested` too.
+        vectors: Further vectors of each row, by name: the columns whose text is embedded, or
+            `NamedVector(...)` or its fields, for a model and settings of its own. A search names
+            one as `using`. The lists of `nested` have none.
 
     Returns:
         The resource with the hint; for plain data a new one, named "content".
@@ -88,12 +93,14 @@ def qdrant_adapter(
     chunking = Chunking.of(chunk)
     indexes = read_indexes(index)
     settings = read_settings(collection)
+    further = read_vectors(vectors)
     if (of_vectors := asks_of_vectors(settings)) and not (embed or nested):
         raise ValueError(
             f"`collection` has {', '.join(f'`{name}`' for name in of_vectors)}, which only vectors "
             "of a model have. Name the columns that are embedded with `embed`."
         )
-    if not (embed or nested or indexes or settings) and not (by_keywords and by_keywords.columns):
+    says_something = embed or nested or indexes or settings or further
+    if not says_something and not (by_keywords and by_keywords.columns):
         raise ValueError(
             "`embed` must name the columns whose text is embedded: a column's name or a list of "
             f"them. It is {embed!r}. (A resource that needs no vectors need not be wrapped.)"
@@ -109,6 +116,7 @@ def qdrant_adapter(
         index=indexes,
         collection=settings,
         chunk=chunking,
+        vectors=further,
     )
     resource = _resource(data)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before

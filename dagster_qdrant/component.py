@@ -114,6 +114,13 @@ class QdrantLoad(Resolvable):
             "create call, and `distance`, `datatype` and `on_disk` of the vector."
         ),
     ] = field(default_factory=dict)
+    vectors: Annotated[
+        Mapping[str, Mapping[str, Union[_Columns, Mapping[str, Any]]]],
+        Resolver.default(
+            description="By resource: further vectors by name, the columns of each or an object "
+            "with columns, model and Qdrant's settings of a vector."
+        ),
+    ] = field(default_factory=dict)
     name: Annotated[Optional[str], Resolver.default(description="Name of the op.")] = None
     pipeline_name: Annotated[
         Optional[str], Resolver.default(description="The name under which dlt keeps the state.")

@@ -16,6 +16,7 @@ from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.search_ways import SearchWays
 from dagster_qdrant.destination.tables.chunks import TEXT
 from dagster_qdrant.embedding.options import EmbeddingOptions
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import (
     QdrantConfigurationError,
     QdrantNotFoundError,
@@ -67,6 +68,9 @@ class Search:
         offset: How many of the first hits to leave out.
         query_filter: A condition on the payload.
         score_threshold: The least score.
+        using: The vector that is searched, by its name: one of `vectors`, or "bm25", the keywords.
+            It is searched alone, unless `mode` is "hybrid". Default: the main vector, or the only
+            one.
         rerank: A cross-encoder that puts what was found into a better order, by its name, or
             `Rerank(...)` or its fields. Then more rows are fetched, `score` is the reranker's, and
             `offset` and `score_threshold` are by its order and scores.
@@ -83,6 +87,7 @@ class Search:
     offset: int = 0
     query_filter: models.Filter | None = None
     score_threshold: float | None = None
+    using: str | None = None
     rerank: str | Rerank | Mapping[str, Any] | None = None
     passages: int = 3
 
@@ -110,6 +115,16 @@ class Search:
             raise QdrantConfigurationError(
                 f"`weights` names {', '.join(map(repr, sorted(unknown)))}; it may name 'dense' and "
                 "'keywords'."
+            )
+        if self.using == KEYWORD_VECTOR and self.mode not in ("auto", "keywords"):
+            raise QdrantConfigurationError(
+                f"`using` is {self.using!r}, the vector of keywords, and `mode` is {self.mode!r}. "
+                "Leave one of them out."
+            )
+        if self.using and self.using != KEYWORD_VECTOR and self.mode == "keywords":
+            raise QdrantConfigurationError(
+                f"`using` is {self.using!r}, and `mode` is 'keywords', which are the vector "
+                f"{KEYWORD_VECTOR!r}. Leave one of them out."
             )
         Fused(self.fusion, self.weights)
         if rerank := Rerank.of(self.rerank):
@@ -185,7 +200,7 @@ class TableSearch:
             query_filter: A condition on the payload.
             **how: The other fields of `dagster_qdrant.search.Search`: `mode` ("auto", "dense",
                 "keywords", "hybrid"), `fusion` ("rrf", "dbsf"), `weights`, `offset`,
-                `score_threshold`, `rerank`, `passages`.
+                `score_threshold`, `using`, `rerank`, `passages`.
 
         Returns:
             Hits with `score` (the best first) and `payload` (the row), and `passages` where texts
@@ -332,7 +347,7 @@ def search_collection(
     _refuse_blank(texts)
     if not texts:
         return []
-    ways = SearchWays.of(connection, collection, embedding)
+    ways = SearchWays.of(connection, collection, embedding, how.using)
     vectors = ways.vectors(texts, ways.chosen(how.mode))
     fused = Fused(how.fusion, ways.weights(how.weights))
     try:

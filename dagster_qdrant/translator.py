@@ -21,6 +21,7 @@ from dagster_qdrant.destination.tables.hints import (
     indexes_of,
     keywords_of,
     settings_of_collection,
+    vectors_of,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def _hints(resource: DltResource) -> dict[str, str]:
         hints["index"] = json.dumps(index, sort_keys=True)
     if settings := settings_of_collection(resource):
         hints["collection"] = json.dumps(settings, sort_keys=True)
+    if vectors := vectors_of(resource):
+        said = {name: vector.to_json() for name, vector in vectors.items()}
+        hints["vectors"] = json.dumps(said, sort_keys=True)
     if isinstance(resource.write_disposition, str):
         hints["write_disposition"] = resource.write_disposition
     if not resource.has_dynamic_table_name and not resource.has_other_dynamic_hints:

@@ -234,12 +234,17 @@ def test_a_load_takes_what_the_adapter_takes(sandbox):
         index={"films": {"id": "integer", "title": {"type": "text", "lowercase": True}}},
         chunk={"films": {"tokens": 200, "kind": "markdown"}},
         collection={"films": {"on_disk": True, "hnsw_config": {"m": 24}}},
+        vectors={"films": {"title": "title", "both": {"columns": ["id"], "distance": "Dot"}}},
     )
     with loaded(sandbox, given) as defs:
         [spec] = specs(defs)
     assert json.loads(spec.metadata["keywords"])["language"] == "german"
     assert json.loads(spec.metadata["chunk"]) == {"tokens": 200, "kind": "markdown", "overlap": 0}
     assert json.loads(spec.metadata["collection"]) == {"on_disk": True, "hnsw_config": {"m": 24}}
+    assert json.loads(spec.metadata["vectors"]) == {
+        "title": {"columns": ["title"]},
+        "both": {"columns": ["id"], "distance": "Dot"},
+    }
     assert json.loads(spec.metadata["index"]) == {
         "id": {"type": "integer"},
         "title": {"type": "text", "lowercase": True},
@@ -347,7 +352,7 @@ class TestMistakes:
         assert "`embed` names the resource `actors`" in said
         assert "It has `films`" in said
 
-    @pytest.mark.parametrize("hint", ["keywords", "chunk", "index", "collection"])
+    @pytest.mark.parametrize("hint", ["keywords", "chunk", "index", "collection", "vectors"])
     def test_what_is_said_of_a_resource_that_is_not_there(self, sandbox, hint):
         said = self.refused(sandbox, load(**{hint: {"actors": {"language": "english"}}}))
         assert f"defs.yaml:7 - attributes.loads.0.{hint}.actors" in said

@@ -31,16 +31,17 @@ def refuse_unfit_embed_columns(table: TTableSchema, plan: TablePlan) -> None:
     # A column that no row has is not in what dlt prepared, of which the plan was made.
     embed = marked_columns(table) if plan.in_any_order else plan.text_columns
     keywords = plan.keywords.columns if plan.keywords else ()
-    for name in dict.fromkeys([*embed, *keywords]):
-        asked = "embed" if name in embed else "find by its keywords"
+    further = [name for vector in plan.vectors.values() for name in vector.columns]
+    for name in dict.fromkeys([*embed, *further, *keywords]):
+        argument = "embed" if name in embed else "vectors" if name in further else "keywords"
+        asked = "find by its keywords" if argument == "keywords" else "embed"
         _refuse_column_without_values(name, asked, columns, plan)
         kinds = {columns[each]["data_type"] for each in (name, *plan.variants.get(name, ()))}
         if unfit := sorted(kinds & _NOT_TEXT.keys()):
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to {asked} `{name}`, which holds "
                 f"{_NOT_TEXT[unfit[0]]} and not text. Turn it into text first, say with "
-                f"`resource.add_map(...)`, or take it out of "
-                f"`{'embed' if name in embed else 'keywords'}`."
+                f"`resource.add_map(...)`, or take it out of `{argument}`."
             )
 
 
@@ -115,12 +116,14 @@ def refuse_nested_data(
     Raises:
         QdrantTerminalError: If a row has such a value.
     """
-    for name in plan.text_columns:
+    further = [name for vector in plan.vectors.values() for name in vector.columns]
+    for name in dict.fromkeys([*plan.text_columns, *further]):
         if place := _place_of_nested_data(name, plan, schema, lines_of):
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to embed `{name}`, which holds nested data and not "
                 f"text in this load (dlt put it into `{place}`). Turn it into text first, say with "
-                "`resource.add_map(...)`, or take it out of `embed`."
+                f"`resource.add_map(...)`, or take it out of "
+                f"`{'embed' if name in plan.embed else 'vectors'}`."
             )
 
 

@@ -165,17 +165,20 @@ def _names(columns: tuple[str, ...]) -> str:
 
 
 def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
-    """The model has to be known before rows arrive that need it.
+    """The models have to be known before rows arrive that need them.
 
     Raises:
-        QdrantConfigurationError: If fastembed does not know it.
+        QdrantConfigurationError: If fastembed does not know one, or it cannot be run so.
     """
-    if not plan.embed:
-        return
+    what = f"Table `{plan.table_name}`"
     try:
-        vector_size(embedding)
+        if plan.embed:
+            vector_size(embedding)
+        for name, vector in plan.vectors.items():
+            what = f"Table `{plan.table_name}`, vector `{name}`"
+            vector_size(vector.options(embedding))
     except EmbeddingError as error:
-        raise QdrantConfigurationError(f"Table `{plan.table_name}`: {error}") from error
+        raise QdrantConfigurationError(f"{what}: {error}") from error
 
 
 def refuse_unfit_collection(
@@ -206,6 +209,7 @@ def refuse_unfit_collection(
     needed = []
     if plan.embed:
         needed.append(f"`{embedding.vector_name}` of size {vector_size(embedding)}")
+    needed += [f"`{name}`" for name in plan.vectors]
     if plan.keywords:
         needed.append(f"the sparse vector `{KEYWORD_VECTOR}`")
     if not needed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.passages import Chunked
 from dagster_qdrant.destination.tables.hints import TableHint
+from dagster_qdrant.destination.tables.named_vectors import NamedVector
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
 from dagster_qdrant.embedding.prefixes import prefixes_of_makers
@@ -24,73 +26,166 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class SearchedVector:
+    """A vector of a collection that a model makes.
+
+    Args:
+        collection: The collection.
+        name: Its name.
+        options: The model.
+        size: Its number of dimensions.
+        columns: The columns whose text it is of; empty if that is not known.
+    """
+
+    collection: str
+    name: str
+    options: EmbeddingOptions
+    size: int
+    columns: tuple[str, ...] = ()
+
+    def of_questions(self, texts: Sequence[str], configured: EmbeddingOptions) -> list[list[Any]]:
+        """What is compared with it, for each text that is searched for.
+
+        Args:
+            texts: The texts.
+            configured: The model that is configured.
+
+        Raises:
+            QdrantTerminalError: If the model cannot be had, or makes other vectors than it did.
+        """
+        try:
+            embedder = load_embedder(self.options)
+            return [self._fit(embedder.embed_query(text)).tolist() for text in texts]
+        except EmbeddingError as error:
+            why = _why_not_here(self.options, configured)
+            raise QdrantTerminalError(f"Collection `{self.collection}`: {error}{why}") from error
+
+    def _fit(self, vector: Vectors) -> Vectors:
+        """A vector, if it has the dimensions of the collection's."""
+        size = vector.shape[-1]
+        if size == self.size:
+            return vector
+        raise QdrantTerminalError(
+            f"Collection `{self.collection}` holds vectors of {self.size} dimensions, but the "
+            f"model '{self.options.model}' makes vectors of {size} now. Set `model` to the "
+            "one it was loaded with, or load it again."
+        )
+
+
+@dataclass(frozen=True)
 class SearchWays:
     """By what a collection can be searched.
 
     Args:
         collection: The collection.
-        vector_name: Its dense vector; None if it has none.
-        options: The model of that.
+        dense: Its vector of meaning that is searched; None if it has none.
         keywords: The model of its keywords; None if it has none.
         configured: The model that is configured.
-        size: The dense vector's number of dimensions.
         columns: The columns whose text it is searched by; empty if that is not known.
+        named: Its further vectors, by name.
+        using: The vector that somebody named.
         chunked: The collection of rows, where these are found by their chunks. Then all else is
             said of the chunks' collection.
     """
 
     collection: str
-    vector_name: str | None
-    options: EmbeddingOptions
+    dense: SearchedVector | None
     keywords: KeywordModel | None
     configured: EmbeddingOptions
-    size: int = 0
     columns: tuple[str, ...] = ()
+    named: Mapping[str, SearchedVector] = field(default_factory=dict)
+    using: str | None = None
     chunked: Chunked | None = None
 
     @classmethod
-    def of(cls, connection: Connection, collection: str, embedding: EmbeddingOptions) -> SearchWays:
-        """Read them off a collection."""
+    def of(
+        cls,
+        connection: Connection,
+        collection: str,
+        embedding: EmbeddingOptions,
+        using: str | None = None,
+    ) -> SearchWays:
+        """Read them off a collection.
+
+        Args:
+            connection: The way to Qdrant.
+            collection: The collection.
+            embedding: The model that is configured.
+            using: The vector that is searched. Default: the main one, or the only one.
+
+        Raises:
+            QdrantTerminalError: If it has no vectors, or none of that name.
+        """
         info = Collections(connection, None, "").describe(collection)
         if info is None:
             raise QdrantNotFoundError(
                 f"Qdrant at {connection.options} has no collection `{collection}`. Was it loaded, "
                 "and under this dataset name?"
             )
-        if chunks := about(info).get(CHUNKS_IN):
+        hint, there = TableHint.read(about(info)), vector_params(info)
+        chunks = about(info).get(CHUNKS_IN)
+        if chunks and using not in hint.vectors:
             try:
-                ways = cls.of(connection, chunks, embedding)
+                ways = cls.of(connection, chunks, embedding, using)
             except QdrantNotFoundError:  # no row had a text so far
-                ways = cls(chunks, None, embedding, None, embedding)
-            rows = TableHint.read(about(info))
-            not_there = frozenset(rows.chunked) - rows.index.keys()
+                ways = cls(chunks, None, None, embedding)
+            not_there = frozenset(hint.chunked) - hint.index.keys()
             return replace(ways, chunked=Chunked(collection, chunks, not_there))
-        dense = [name for name in vector_params(info) if name.startswith(VECTOR_NAME_PREFIX)]
+        main = [name for name in there if name.startswith(VECTOR_NAME_PREFIX)]
         has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
-        if not dense and not has_keywords:
+        named = {
+            name: SearchedVector(
+                collection,
+                name,
+                _where_it_is(vector).options(embedding),
+                there[name].size,
+                tuple(vector.columns),
+            )
+            for name, vector in hint.vectors.items()
+            if name in there
+        }
+        if not main and not has_keywords and not named:
             raise QdrantTerminalError(
                 f"Collection `{collection}` has no vectors to search. Wrap the resource with "
                 "`qdrant_adapter(resource, embed=[...])` and load it again."
             )
-        hint = TableHint.read(about(info))
         said = hint.keywords
         keywords = (said.model if said else KeywordModel()) if has_keywords else None
-        columns = hint.embed or tuple(said.columns if said else ())
-        if not dense:
-            return cls(collection, None, embedding, keywords, embedding, columns=columns)
-        name, options = _model_of(collection, about(info), dense, embedding)
-        size = vector_params(info)[name].size
-        return cls(collection, name, options, keywords, embedding, size, columns)
+        dense = named.get(using) if using else None
+        if dense is None and main:
+            name, options = _model_of(collection, about(info), main, embedding)
+            dense = SearchedVector(collection, name, options, there[name].size, hint.embed)
+        elif dense is None and len(named) == 1:
+            [dense] = named.values()
+        known = [*main, *named, *([KEYWORD_VECTOR] if has_keywords else ())]
+        if using is not None and using not in known:
+            raise QdrantTerminalError(
+                f"Collection `{collection}` has no vector `{using}` that can be searched. It has "
+                f"{', '.join(f'`{name}`' for name in known)}."
+            )
+        columns = dense.columns if dense else ()
+        if not columns or using == KEYWORD_VECTOR:
+            columns = tuple(said.columns if said else ()) or columns
+        return cls(collection, dense, keywords, embedding, columns, named, using)
 
     def chosen(self, mode: str) -> list[str]:
-        """The ways that a mode means here.
+        """The ways that a mode means here. A vector that somebody named is searched alone.
 
         Raises:
             QdrantTerminalError: If the collection has none of them.
         """
-        there = {"dense": self.vector_name is not None, "keywords": self.keywords is not None}
+        there = {"dense": self.dense is not None, "keywords": self.keywords is not None}
         asked = {"auto": [way for way in there if there[way]], "hybrid": list(there)}
+        if self.using is not None:
+            asked["auto"] = ["keywords" if self.using == KEYWORD_VECTOR else "dense"]
         ways = asked.get(mode, [mode])
+        unsaid = self.dense is None and self.named and self.using is None
+        if unsaid and (mode == "auto" or "dense" in ways):
+            raise QdrantTerminalError(
+                f"Collection `{self.collection}` has the vectors "
+                f"{', '.join(f'`{name}`' for name in self.named)}. Say which one is searched, "
+                f"`using={next(iter(self.named))!r}`."
+            )
         if missing := [way for way in ways if not there[way]]:
             lacks, remedy = {
                 "dense": ("vectors of meaning", "embed=[...]"),
@@ -105,22 +200,16 @@ class SearchWays:
 
     def weights(self, by_way: Mapping[str, float] | None) -> dict[str, float] | None:
         """Weights of ways, by the names of their vectors."""
-        names = {"dense": str(self.vector_name), "keywords": KEYWORD_VECTOR}
+        names = {"dense": self.dense.name if self.dense else "", "keywords": KEYWORD_VECTOR}
         return {names[way]: weight for way, weight in (by_way or {}).items()} or None
 
     def vectors(self, texts: Sequence[str], ways: Sequence[str]) -> list[dict[str, Any]]:
         """For each text, what is compared with which vector."""
         found: list[dict[str, Any]] = [{} for _ in texts]
-        if "dense" in ways:
-            try:
-                embedder = load_embedder(self.options)
-                for text, vectors in zip(texts, found, strict=True):
-                    vectors[str(self.vector_name)] = self._fit(embedder.embed_query(text)).tolist()
-            except EmbeddingError as error:
-                why = _why_not_here(self.options, self.configured)
-                raise QdrantTerminalError(
-                    f"Collection `{self.collection}`: {error}{why}"
-                ) from error
+        if "dense" in ways and self.dense:
+            questions = self.dense.of_questions(texts, self.configured)
+            for question, vectors in zip(questions, found, strict=True):
+                vectors[self.dense.name] = question
         if "keywords" in ways and self.keywords:
             for text, vectors in zip(texts, found, strict=True):
                 of_keywords = self.keywords.query(text)
@@ -128,15 +217,12 @@ class SearchWays:
                     vectors[KEYWORD_VECTOR] = of_keywords
         return found
 
-    def _fit(self, vector: Vectors) -> Vectors:
-        """A vector, if it has the dimensions of the collection's."""
-        if len(vector) == self.size:
-            return vector
-        raise QdrantTerminalError(
-            f"Collection `{self.collection}` holds vectors of {self.size} dimensions, but the "
-            f"model '{self.options.model}' makes vectors of {len(vector)} now. Set `model` to the "
-            "one it was loaded with, or load it again."
-        )
+
+def _where_it_is(vector: NamedVector) -> NamedVector:
+    """A vector without the folder of its model, if that is one of another machine."""
+    if vector.model_path and not Path(vector.model_path).is_dir():
+        return replace(vector, model_path=None)
+    return vector
 
 
 def _model_of(

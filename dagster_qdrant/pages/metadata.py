@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
@@ -98,7 +100,7 @@ def materialization_metadata(
             shown["tables"] = MetadataValue.md(_overview(client, load, rows))
         shown[ROWS_BY_TABLE] = rows
         if main in rows:
-            reader = _Reader(client, tables, rows, preview=preview, vector_map=vector_map)
+            reader = _Reader(client, load, rows, preview=preview, vector_map=vector_map)
             for name, entry in reader.entries(main):
                 shown[name] = entry
     except Exception as error:  # of Qdrant, numpy or Pillow; see above
@@ -251,7 +253,7 @@ class _Reader:
 
     Args:
         client: The job client, entered.
-        tables: The tables that have a collection, among others.
+        load: What came of a resource.
         rows: The rows of those that have one.
         preview: Whether to show some rows.
         vector_map: Whether to draw the vectors.
@@ -260,14 +262,16 @@ class _Reader:
     def __init__(
         self,
         client: QdrantJobClient,
-        tables: ResourceTables,
+        load: ResourceLoad,
         rows: Mapping[str, int],
         *,
         preview: bool,
         vector_map: bool,
     ) -> None:
         self._client = client
-        self._tables = tables
+        self._tables = load.tables
+        texts = (counts.texts_of_vectors for counts in load.counts.values())
+        self._texts_of_vectors = sum(texts, Counter[str]())
         self._rows = rows
         self._with_rows = preview
         self._with_map = vector_map
@@ -279,13 +283,14 @@ class _Reader:
         if info is None:
             return
         embed: Sequence[str] = ()
+        vectors = TableHint.read(about(info)).vectors
         if main in client.schema.tables:
             embed = about(info).get("embed", ())
             columns = client.schema.get_table_columns(main)
             cut = about(info).get("chunked", ())
             key = [name for name, column in columns.items() if column.get("primary_key")]
             labels = {
-                "embedded": embed,
+                "embedded": {*embed, *(each for v in vectors.values() for each in v.columns)},
                 "in chunks": cut,
                 "primary key": key,
                 "indexed": info.payload_schema,
@@ -304,8 +309,13 @@ class _Reader:
         if model := about(info).get("model"):
             yield "model", model
         for name, params in vector_params(info).items():
-            yield "vector_name", name
-            yield "vector_size", params.size
+            if name not in vectors:
+                yield "vector_name", name
+                yield "vector_size", params.size
+        if vectors:
+            yield "vectors", {name: vector.to_json() for name, vector in vectors.items()}
+        for name in vectors:
+            yield f"texts_embedded_{name}", self._texts_of_vectors[name]
 
     def _pictures(
         self, name: str, embed: Sequence[str], info: models.CollectionInfo

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.qdrant.collection_settings import settings_of, vector_like
@@ -31,6 +32,25 @@ _PARAMS = frozenset(
         "id_tracker",
     }
 )
+
+
+# What may be set by hand on a vector, and stays when another one takes its place.
+_SET_BY_HAND = frozenset({"hnsw_config", "quantization_config", "on_disk", "memory"})
+
+
+@dataclass(frozen=True)
+class NamedVectorParams:
+    """What is asked for of a vector beside the main one.
+
+    Args:
+        size: Its number of dimensions.
+        settings: How it is stored and searched, by Qdrant's names.
+        before: The names of those settings that were asked for of the one whose place it takes.
+    """
+
+    size: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
 
 
 def read_settings(said: Any) -> dict[str, Any]:
@@ -178,6 +198,27 @@ def vector_for(
     vector = vector_like(models.VectorParams(size=size, distance=distance), former)
     of_vectors = {name: asked[name] for name in _OF_VECTORS if name in asked}
     given = vector.model_dump(exclude_none=True) | of_vectors
+    return models.VectorParams.model_validate(given)
+
+
+def named_vector_for(
+    asked: NamedVectorParams, former: models.VectorParams | None
+) -> models.VectorParams:
+    """The parameters of a further vector: what is asked for, and what somebody set by hand.
+
+    Args:
+        asked: What is asked for.
+        former: The vector whose place it takes.
+    """
+    from qdrant_client import models
+
+    by_hand = former.model_dump(mode="json", exclude_none=True) if former else {}
+    kept = {
+        name: value
+        for name, value in by_hand.items()
+        if name in _SET_BY_HAND and name not in asked.before
+    }
+    given = {"distance": models.Distance.COSINE, **kept, **asked.settings, "size": asked.size}
     return models.VectorParams.model_validate(given)
 
 

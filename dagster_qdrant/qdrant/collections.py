@@ -7,7 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
-from dagster_qdrant.qdrant.asked_settings import changes, settings_for, vector_for
+from dagster_qdrant.qdrant.asked_settings import (
+    NamedVectorParams,
+    changes,
+    named_vector_for,
+    settings_for,
+    vector_for,
+)
 from dagster_qdrant.qdrant.collection_settings import (
     index_is_like,
     index_schema,
@@ -49,7 +55,9 @@ CUT_FOR, CHUNKS_IN = "cut_for", "chunks_in"
 # In that of a collection of chunks, until they go with those of the last row.
 ARE_CHUNKS = "are_chunks"
 # What nobody says any more does not hold any more, though the points are the same.
-_SAID_ANEW = frozenset({"index", "numbers", "collection", "chunk", "chunked", CUT_FOR, CHUNKS_IN})
+_SAID_ANEW = frozenset(
+    {"index", "numbers", "collection", "chunk", "chunked", "vectors", CUT_FOR, CHUNKS_IN}
+)
 
 
 class Collections(Points):
@@ -93,6 +101,7 @@ class Collections(Points):
         *,
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
+        named_vectors: Mapping[str, NamedVectorParams] | None = None,
         keyword_vectors: Sequence[str] = (),
         indexes: Mapping[str, Mapping[str, Any]],
         settings: Mapping[str, Any] | None = None,
@@ -106,7 +115,8 @@ class Collections(Points):
         Args:
             collection: The collection.
             metadata: What this package writes about it.
-            vectors: The sizes of its vectors, by name.
+            vectors: The size of its main vector, if it has one, by name.
+            named_vectors: What is asked for of further ones, by name.
             keyword_vectors: The names of those of keywords, whose rarity Qdrant reckons.
             indexes: Payload fields that are filtered or sorted by, with their index. Those that
                 `metadata` has under "index" were asked for, and go when they are no longer.
@@ -121,6 +131,7 @@ class Collections(Points):
                     collection,
                     metadata,
                     vectors,
+                    named_vectors or {},
                     keyword_vectors,
                     settings=settings,
                     former=former,
@@ -195,6 +206,7 @@ class Collections(Points):
         collection: str,
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
+        named_vectors: Mapping[str, NamedVectorParams],
         keyword_vectors: Sequence[str],
         *,
         settings: Mapping[str, Any],
@@ -204,15 +216,16 @@ class Collections(Points):
 
         client = self.connection.client
         before = vector_params(former) if former else {}
+        further = (about(former).get("vectors") or {}) if former else {}
         # Of another model, whose vectors have another name, there is no more than one.
+        main = [params for name, params in before.items() if name not in further]
         params = {
             name: vector_for(
-                size,
-                settings,
-                before.get(name) or (next(iter(before.values())) if len(before) == 1 else None),
+                size, settings, before.get(name) or (main[0] if len(main) == 1 else None)
             )
             for name, size in vectors.items()
         }
+        params |= {name: named_vector_for(v, before.get(name)) for name, v in named_vectors.items()}
         of_keywords = models.SparseVectorParams(modifier=models.Modifier.IDF)
         others = dict(former.config.metadata or {}) if former else {}
         self.connection.request(

@@ -12,7 +12,7 @@ from dlt.common.schema.typing import TSchemaTables, TTableSchema
 from dlt.common.schema.utils import get_nested_tables
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
-from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan
+from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan, hash_field
 from dagster_qdrant.runs.last_load import LastLoad
 
 if TYPE_CHECKING:
@@ -104,14 +104,23 @@ class CheckedTable:
             for record in records
         }
 
-    def points_have_vector(self, have: bool, *, with_text: bool = False) -> models.Filter:
-        """The condition that points have their vector or not, and a text if so asked."""
+    def points_have_vector(
+        self, have: bool, *, with_text: bool = False, name: str | None = None
+    ) -> models.Filter:
+        """The condition that points have a vector or not, and a text for it if so asked.
+
+        Args:
+            have: Whether they have it.
+            with_text: Whether they were loaded with a text for it.
+            name: One of the further vectors. Default: the main one.
+        """
         from qdrant_client import models
 
-        vector = models.HasVectorCondition(has_vector=self.embedding.vector_name)
+        vector = models.HasVectorCondition(has_vector=name or self.embedding.vector_name)
         if have:
             return models.Filter(must=[vector])
-        no_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=EMBEDDING_HASH))
+        field = models.PayloadField(key=hash_field(name) if name else EMBEDDING_HASH)
+        no_text = models.IsEmptyCondition(is_empty=field)
         return models.Filter(must_not=[vector, no_text] if with_text else [vector])
 
     def scroll(

@@ -19,7 +19,7 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
-from dagster_qdrant.destination.tables.hints import embeds_texts, keywords_of
+from dagster_qdrant.destination.tables.hints import embeds_texts, has_main_vectors, keywords_of
 from dagster_qdrant.destination.tables.resource_tables import (
     ResourceTables,
     has_rows,
@@ -61,7 +61,7 @@ class _Check:
 
     find: Callable[[CheckedTable], Finding]
     description: str
-    needs: Literal["embed", "keywords"] | None = None
+    needs: Literal["embed", "embeds", "keywords"] | None = None
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
 
     @property
@@ -82,7 +82,7 @@ _CHECKS = {
             "Rows of nested tables have the row that they belong to (up to 1,000 are read).",
         ),
         _Check(collection_healthy, "Qdrant reports no failure, and the payload indexes are there."),
-        _Check(all_vectors_present, "Every row with text has its vector.", needs="embed"),
+        _Check(all_vectors_present, "Every row with text has its vectors.", needs="embeds"),
         _Check(
             vectors_valid,
             "Vectors have the model's size and are finite (up to 256 are read).",
@@ -105,7 +105,8 @@ _CHECKS = {
 
 # Whether a resource asks for what a check needs.
 _ASKS: Mapping[str, Callable[[DltResource], bool]] = {
-    "embed": embeds_texts,
+    "embed": has_main_vectors,
+    "embeds": embeds_texts,
     "keywords": lambda resource: keywords_of(resource) is not None,
 }
 
@@ -257,7 +258,7 @@ class _AssetChecks:
             findings = {t.name: texts_in_chunks(t) for t in found if t.plan.chunks}
         if not with_it and not findings:
             return Finding(True, "Nothing of the table is found by these vectors.")
-        if needs == "keywords":
+        if needs != "embed":
             return _joined({table.name: check.find(table) for table in with_it})
         findings |= {t.name: unfit_vectors(t) or check.find(t) for t in with_it}
         return _joined(findings)

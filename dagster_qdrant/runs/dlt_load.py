@@ -26,7 +26,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.state_merge import base_states
-from dagster_qdrant.destination.tables.hints import embeds_texts
+from dagster_qdrant.destination.tables.hints import has_main_vectors, vectors_of
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
@@ -294,18 +294,21 @@ class DltLoad:
             raise
 
     def _prepare_model(self) -> None:
-        """Refuse a model that is not known before a source is read, perhaps for hours.
+        """Refuse models that are not known before a source is read, perhaps for hours.
 
-        Load it meanwhile if it is sure to be needed: a table that was loaded before may have no new
+        Load the main one meanwhile if it is sure to be needed: a table that was loaded before may have no new
         text, and then needs no model at all.
         """
         config = self._resource.configuration()
         resources = self._part.source.selected_resources.values()
-        embedding = [resource for resource in resources if embeds_texts(resource)]
-        if not embedding:
-            return
+        embedding = [resource for resource in resources if has_main_vectors(resource)]
+        further = [vector for resource in resources for vector in vectors_of(resource).values()]
         try:
-            vector_size(config.embedding)
+            for model in (
+                *([config.embedding] if embedding else []),
+                *(vector.options(config.embedding) for vector in further),
+            ):
+                vector_size(model)
         except EmbeddingError as error:
             raise QdrantConfigurationError(str(error)) from error
         schemas = self._pipeline.schemas  # as the dataset has them

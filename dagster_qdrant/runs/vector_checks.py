@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-from dagster_qdrant.destination.tables.rows import Row, embedding_text
+from dagster_qdrant.destination.tables.rows import Fingerprints, Row, embedding_text
 from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
@@ -28,23 +28,32 @@ _READ_TEXTS = 256
 
 def all_vectors_present(table: CheckedTable) -> Finding:
     """A point that was loaded with a text has a vector, and the last load had texts at all."""
-    without = table.points_have_vector(False)
-    missing = table.points_have_vector(False, with_text=True)
-    numbers = {
-        "points_without_vector": table.collections.count(table.collection, without),
-        "vectors_missing": table.collections.count(table.collection, missing),
-    }
+    numbers: dict[str, int] = {}
+    if table.plan.embed:
+        if unfit := unfit_vectors(table):
+            return unfit
+        without = table.points_have_vector(False)
+        numbers["points_without_vector"] = table.collections.count(table.collection, without)
+    lacking: str | None = None
+    if gone := sorted(table.plan.vectors.keys() - vector_params(table.info).keys()):
+        lost = f"Collection `{table.collection}` has no vector `{gone[0]}` any more."
+        return Finding(False, f"{lost} Materialize the asset, which makes it anew.", numbers)
+    for name in [*([None] if table.plan.embed else []), *table.plan.vectors]:
+        missing = table.points_have_vector(False, with_text=True, name=name)
+        count = table.collections.count(table.collection, missing)
+        numbers[f"vectors_missing_{name}" if name else "vectors_missing"] = count
+        if count and lacking is None:
+            [example] = table.scroll(table.collection, 1, missing, payload=[])
+            what = f"vector `{name}`" if name else "vector"
+            lacking = (
+                f"{count} rows were loaded with a text and have no {what}, say point "
+                f"{example.id}. Delete such points and materialize the asset."
+            )
     if seen := about(table.info).get(TEXTS_MISSING):
         return Finding(False, seen, numbers)
-    if not numbers["vectors_missing"]:
-        return Finding(True, "Every row with text has its vector.", numbers)
-    [example] = table.scroll(table.collection, 1, missing, payload=[])
-    return Finding(
-        False,
-        f"{numbers['vectors_missing']} rows were loaded with a text and have no vector, say "
-        f"point {example.id}. Delete such points and materialize the asset.",
-        numbers,
-    )
+    if lacking:
+        return Finding(False, lacking, numbers)
+    return Finding(True, "Every row with text has its vector.", numbers)
 
 
 def texts_in_chunks(table: CheckedTable) -> Finding:
@@ -180,8 +189,8 @@ def _row_to_search_for(table: CheckedTable) -> tuple[str, str, Any] | None:
 
 def _rows_with_vectors(table: CheckedTable) -> Iterator[tuple[str, str, Any]]:
     """The id, text and vector of the rows of the sample."""
+    made_by = Fingerprints.of(table.plan, table.embedding)
     for point_id, (payload, vector) in table.sample.items():
-        made_by = table.embedding.fingerprint
         row = Row.of(dict(payload), table.plan, made_by, size=0, point_id=point_id)
         # Rows that came when other columns were embedded have the vector of another text.
         if row.text and row.embedding_hash == payload.get(EMBEDDING_HASH):

@@ -39,7 +39,7 @@ ResourceModel: type[BaseModel] = create_model(  # type: ignore[call-overload]
 )
 
 # What a load says of its resources, by their names, as arguments of `qdrant_adapter`.
-ADAPTER_HINTS = ("embed", "keywords", "chunk", "index", "collection")
+ADAPTER_HINTS = ("embed", "keywords", "chunk", "index", "collection", "vectors")
 
 
 class RetryPolicyModel(BaseModel):

@@ -127,6 +127,8 @@ class LoadTargets:
         if there.chunk and not plan.chunk and not self._brings_rows(plan.table_name):
             chunks = about(info).get(CHUNKS_IN) if info else None
             plan = replace(plan, chunk=there.chunk, chunked=there.chunked, chunks=chunks)
+        if there.vectors and not plan.vectors and not self._brings_rows(plan.table_name):
+            plan = replace(plan, vectors=there.vectors)
         if there.index and not plan.index and not self._brings_rows(plan.table_name):
             plan = replace(plan, index=there.index, numbers=there.numbers)
         if there.collection and not plan.settings and not self._brings_rows(plan.table_name):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dlt.common.json import json
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.keywords import Keywords
-from dagster_qdrant.destination.tables.rows import Row
-from dagster_qdrant.destination.tables.table_plan import TablePlan
+from dagster_qdrant.destination.tables.rows import Fingerprints, Row
+from dagster_qdrant.destination.tables.table_plan import TablePlan, is_hash_of_vector
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.destination.writing.progress import Progress
 from dagster_qdrant.destination.writing.table_loader import TableLoader
@@ -39,10 +40,25 @@ def has_vectors_for(
     has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
     if has_keywords is not bool(plan.keywords):
         return False
+    if not _has_named_vectors(plan, info, embedding):
+        return False
     if not plan.embed:
         return not about(info).get("embed")
     params = vector_params(info).get(embedding.vector_name)
     return params is not None and params.size == vector_size(embedding)
+
+
+def _has_named_vectors(
+    plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions
+) -> bool:
+    """Whether a collection has the further vectors of a table, made as they shall be."""
+    made, there = TableHint.read(about(info)).vectors, vector_params(info)
+    return made.keys() == plan.vectors.keys() and all(
+        name in there
+        and there[name].size == vector_size(vector.options(embedding))
+        and vector.is_made_as(made[name], embedding)
+        for name, vector in plan.vectors.items()
+    )
 
 
 def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions) -> bool:
@@ -51,6 +67,7 @@ def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: Embeddi
         return False
     return not (
         _holds_texts(plan, info, embedding)
+        and _has_named_vectors(plan, info, embedding)
         and _holds_keywords(plan, info)
         and _holds_numbers(plan, info)
     )
@@ -151,13 +168,18 @@ def _remove_others(collections: Collections, plan: TablePlan) -> None:
 def _windows(
     collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
 ) -> Iterator[list[Row]]:
-    made_by = embedding.fingerprint
+    made_by = Fingerprints.of(plan, embedding)
     for records in collections.pages(plan.collection, payload=True, page=_PAGE):
-        payloads = [(str(record.id), record.payload or {}) for record in records]
+        payloads = [(str(record.id), _without_hashes(record.payload or {})) for record in records]
         yield [
             Row.of(payload, plan, made_by, size=len(json.dumpb(payload)), point_id=point_id)
             for point_id, payload in payloads
         ]
+
+
+def _without_hashes(payload: dict[str, Any]) -> dict[str, Any]:
+    """A row without the fingerprints of vectors that it had, some of which it may have no more."""
+    return {name: value for name, value in payload.items() if not is_hash_of_vector(name)}
 
 
 def _announce(
@@ -172,12 +194,11 @@ def _announce(
     if before and _holds_texts(plan, before, config.embedding):
         logger.warning(
             "Collection `%s` gets other %s. Its %d points are copied with the vectors that "
-            "they have. The former ones can be searched until then.",
+            "they have%s. The former ones can be searched until then.",
             plan.collection,
-            "indexes of decimals, which are numbers where they are indexed"
-            if _holds_keywords(plan, before)
-            else "keywords",
+            _what_changes(plan, before, config.embedding),
             total,
+            "" if _has_named_vectors(plan, before, config.embedding) else ", and get the new ones",
         )
         return
     if plan.chunks:
@@ -192,7 +213,7 @@ def _announce(
     if not plan.embed:
         logger.warning(
             "Collection `%s` was embedded with %s of %s, and nobody asks for that any more. Its %d "
-            "points are written without vectors. (To keep them, wrap the resource with "
+            "points are written without these vectors. (To keep them, wrap the resource with "
             "`qdrant_adapter(resource, embed=[...])`, each time that it is loaded.)",
             plan.collection,
             made.get("model", "a model"),
@@ -222,6 +243,17 @@ def _announce(
         total,
         f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s",
     )
+
+
+def _what_changes(
+    plan: TablePlan, before: models.CollectionInfo, embedding: EmbeddingOptions
+) -> str:
+    """What a collection gets, where its main vectors stay as they are."""
+    if not _has_named_vectors(plan, before, embedding):
+        return "vectors beside the main one"
+    if not _holds_keywords(plan, before):
+        return "keywords"
+    return "indexes of decimals, which are numbers where they are indexed"
 
 
 def _columns(names: Any) -> str:

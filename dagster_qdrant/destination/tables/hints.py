@@ -14,6 +14,7 @@ from dlt.common.schema.utils import get_columns_names_with_prop, is_complete_col
 
 from dagster_qdrant.destination.tables.chunks import CHUNKS, TEXT, Chunking
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.named_vectors import NamedVector
 from dagster_qdrant.destination.tables.payload_indexes import Index
 from dagster_qdrant.errors import QdrantTerminalError
 from dagster_qdrant.qdrant.asked_settings import without_settings_of_vectors
@@ -49,6 +50,7 @@ class TableHint:
             and embedded in its place; None: it is not.
         chunked: The columns whose text that is, where it is said of the table itself alone, which
             then embeds nothing. And of the table of the chunks: what its rows are made of.
+        vectors: Further vectors of its rows, by name.
     """
 
     embed: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class TableHint:
     collection: Mapping[str, Any] = field(default_factory=dict)
     chunk: Chunking | None = None
     chunked: tuple[str, ...] = ()
+    vectors: Mapping[str, NamedVector] = field(default_factory=dict)
 
     def to_hint(self) -> dict[str, Any]:
         """The value of the hint: plain data, since the schema is kept as JSON."""
@@ -71,6 +74,7 @@ class TableHint:
             "collection": dict(self.collection),
             "chunk": self.chunk and self.chunk.to_json(),
             "chunked": list(self.chunked),
+            "vectors": {name: each.to_json() for name, each in self.vectors.items()},
         }
         return {name: value for name, value in said.items() if value}
 
@@ -87,6 +91,7 @@ class TableHint:
             collection=dict(said.get("collection") or {}),
             chunk=Chunking.of(said.get("chunk")),
             chunked=tuple(said.get("chunked") or ()),
+            vectors={name: NamedVector.of(v) for name, v in (said.get("vectors") or {}).items()},
         )
 
     @classmethod
@@ -114,7 +119,16 @@ class TableHint:
         nested = {name: _normalized(columns, naming) for name, columns in said.nested.items()}
         keywords = said.keywords and said.keywords.with_columns(embed, naming.normalize_path)
         index = {naming.normalize_path(name): each for name, each in said.index.items()}
-        return cls(embed, nested, keywords, index, collection=said.collection, chunk=said.chunk)
+        vectors = {name: v.with_columns(naming.normalize_path) for name, v in said.vectors.items()}
+        return cls(
+            embed,
+            nested,
+            keywords,
+            index,
+            collection=said.collection,
+            chunk=said.chunk,
+            vectors=vectors,
+        )
 
     @property
     def own(self) -> TableHint:
@@ -203,6 +217,11 @@ def settings_of_collection(resource: DltResource) -> Mapping[str, Any]:
     return _hint_on(resource).collection
 
 
+def vectors_of(resource: DltResource) -> Mapping[str, NamedVector]:
+    """The further vectors that a resource asks for, by name."""
+    return _hint_on(resource).vectors
+
+
 def _hint_on(resource: DltResource) -> TableHint:
     hints: Mapping[str, Any] = resource._hints or {}
     return TableHint.read((hints.get("additional_table_hints") or {}).get(TABLE_HINT) or {})
@@ -234,9 +253,14 @@ def embedded_lists(resource: DltResource) -> dict[str, list[str]]:
     return {name: columns for name, columns in lists.items() if columns}
 
 
+def has_main_vectors(resource: DltResource) -> bool:
+    """Whether a resource asks for main vectors, of its rows or of the lists in them."""
+    return bool(embedded_columns(resource) or embedded_lists(resource))
+
+
 def embeds_texts(resource: DltResource) -> bool:
     """Whether a resource asks to embed anything, in its rows or in the lists in them."""
-    return bool(embedded_columns(resource) or embedded_lists(resource))
+    return has_main_vectors(resource) or bool(vectors_of(resource))
 
 
 def without_hints(stored: TStoredSchema) -> TStoredSchema:

@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.payload_indexes import as_number
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.table_plan import (
     EMBEDDING_HASH,
     KEYWORDS_HASH,
-    OWN_FIELDS,
     ROW_HASH,
     TablePlan,
+    hash_field,
 )
+
+if TYPE_CHECKING:
+    from dagster_qdrant.embedding.options import EmbeddingOptions
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What the vectors of a table's rows depend on, beside their texts.
+
+    Args:
+        main: That of the main vector.
+        named: Those of the further ones, by name.
+    """
+
+    main: str
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: TablePlan, embedding: EmbeddingOptions) -> Fingerprints:
+        """Those of a table's vectors.
+
+        Args:
+            plan: How rows of the table become points.
+            embedding: The model that is configured.
+        """
+        named = {name: each.options(embedding).fingerprint for name, each in plan.vectors.items()}
+        return cls(embedding.fingerprint, named)
 
 
 @dataclass
@@ -33,13 +60,15 @@ class Row:
     keywords: str | None = None  # the text whose keywords count
     keywords_hash: str | None = None  # of that text, where it is not the one that is embedded
     vector: Any = None
+    texts: Mapping[str, str] = field(default_factory=dict)  # of further vectors, by name
+    hashes: Mapping[str, str | None] = field(default_factory=dict)  # and their fingerprints
 
     @classmethod
     def of(
         cls,
         payload: dict[str, Any],
         plan: TablePlan,
-        embedding: str,
+        made_by: Fingerprints,
         *,
         size: int,
         identity: Any = None,
@@ -50,7 +79,7 @@ class Row:
         Args:
             payload: All that is known of it.
             plan: How rows of its table become points.
-            embedding: The fingerprint of what embeds it.
+            made_by: What its vectors depend on, beside its texts.
             size: Of its JSON, in bytes.
             identity: What tells it from other rows. Default: its content.
             point_id: Its point's id. Default: the one that follows from its identity.
@@ -68,6 +97,7 @@ class Row:
         elif plan.keywords.columns != plan.embed:
             keywords = embedding_text(payload, plan.keywords.columns, plan.variants)
             keywords_hash = keywords and digest(canonical_json([plan.keywords.columns, keywords]))
+        texts, hashes = _further_texts(payload, plan, made_by) if plan.vectors else ({}, {})
         return cls(
             payload=payload,
             identity=identity,
@@ -75,16 +105,24 @@ class Row:
             text=text,
             row_hash=digest(canonical_json(content)),
             embedding_hash=(
-                None if text is None else digest(_text_json(embedding, plan.embed, text))
+                None if text is None else digest(_text_json(made_by.main, plan.embed, text))
             ),
             keywords=keywords,
             keywords_hash=keywords_hash,
             size=size,
+            texts=texts,
+            hashes=hashes,
         )
 
     @property
     def _text_hashes(self) -> dict[str, str | None]:
-        return {EMBEDDING_HASH: self.embedding_hash, KEYWORDS_HASH: self.keywords_hash}
+        hashes = {EMBEDDING_HASH: self.embedding_hash, KEYWORDS_HASH: self.keywords_hash}
+        return hashes | {hash_field(name): value for name, value in self.hashes.items()}
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any of its vectors that models make has a text."""
+        return self.text is not None or bool(self.texts)
 
     def set_hashes(self) -> None:
         """Write the fingerprints into the payload, and none of what it was before."""
@@ -97,6 +135,21 @@ class Row:
     def has_vectors_of(self, known: Mapping[str, Any]) -> bool:
         """Whether a point's vectors are this row's, by the fingerprints in its payload."""
         return all(known.get(name) == value for name, value in self._text_hashes.items())
+
+
+def _further_texts(
+    payload: Mapping[str, Any], plan: TablePlan, made_by: Fingerprints
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """The texts of a row's further vectors that have one, and the fingerprints of all."""
+    texts: dict[str, str] = {}
+    hashes: dict[str, str | None] = {}
+    for name, vector in plan.vectors.items():
+        text = embedding_text(payload, vector.columns, plan.variants)
+        hashes[name] = None
+        if text is not None:
+            texts[name] = text
+            hashes[name] = digest(canonical_json([made_by.named[name], vector.columns, text]))
+    return texts, hashes
 
 
 def content_of(payload: Mapping[str, Any], plan: TablePlan) -> dict[str, Any]:
@@ -141,7 +194,7 @@ def what_is_there(payload: Mapping[str, Any], plan: TablePlan) -> str:
     columns = plan.text_columns
     blank = [name for name in columns if payload.get(name) is not None]
     absent = [name for name in columns if name not in blank]
-    others = sorted(payload.keys() - plan.links - OWN_FIELDS - set(columns))
+    others = sorted(payload.keys() - plan.without_content - set(columns))
     seen = [
         f"{' and '.join(f'`{name}`' for name in names)} {what}"
         for names, what in ((absent, "missing or NULL"), (blank, "blank"))

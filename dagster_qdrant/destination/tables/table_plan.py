@@ -25,6 +25,7 @@ from dlt.common.schema.utils import (
 from dagster_qdrant.destination.tables.chunks import CHUNKS, Chunking
 from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.named_vectors import NamedVector
 from dagster_qdrant.destination.tables.payload_indexes import (
     OF_FINGERPRINTS,
     OF_LOOKUPS,
@@ -50,10 +51,22 @@ PARTITION = "_dlt_partition"
 # The text whose keywords the point's vector has, where it is not the one that is embedded.
 KEYWORDS_HASH = "_dlt_keywords_hash"
 OWN_FIELDS = frozenset({EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, DELETED, SUPERSEDED, PARTITION})
+# What stands before the name of a further vector in the field with its fingerprint.
+_HASH_OF_VECTOR = f"{EMBEDDING_HASH}_"
 
 # In dlt's id of a row whose key came before in the load, what stands before the number of rows
 # that came before it. No other id of dlt's has this character.
 PLACE_MARK = "#"
+
+
+def hash_field(vector: str) -> str:
+    """The payload field with the fingerprint of a further vector."""
+    return f"{_HASH_OF_VECTOR}{vector}"
+
+
+def is_hash_of_vector(name: str) -> bool:
+    """Whether a field of a payload is the fingerprint of a further vector."""
+    return name.startswith(_HASH_OF_VECTOR)
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ class TablePlan:
         embed: The columns whose text is embedded, in the order of the text.
         in_any_order: Whether nobody said in which order.
         keywords: Whose keywords are searched for, and how; None: none.
+        vectors: Further vectors of the rows, by name.
         index: The payload indexes that were asked for, by column.
         numbers: The decimals that are stored as numbers, since their index finds nothing else.
         settings: How the collection is to be set up, by the names of Qdrant's settings.
@@ -106,6 +120,7 @@ class TablePlan:
     embed: tuple[str, ...]
     in_any_order: bool
     keywords: Keywords | None
+    vectors: Mapping[str, NamedVector]
     index: Mapping[str, Index]
     numbers: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -133,7 +148,12 @@ class TablePlan:
     @cached_property
     def without_content(self) -> frozenset[str]:
         """What of a row is no content: dlt makes it anew for each load, or it is added here."""
-        return self.links | OWN_FIELDS
+        return self.links | OWN_FIELDS | set(map(hash_field, self.vectors))
+
+    @property
+    def embeds(self) -> bool:
+        """Whether models make vectors of its rows' texts."""
+        return bool(self.embed or self.vectors)
 
     @property
     def said(self) -> TableHint:
@@ -146,6 +166,7 @@ class TablePlan:
             collection=self.settings,
             chunk=self.chunk,
             chunked=self.chunked,
+            vectors=self.vectors,
         )
 
     @property
@@ -170,6 +191,7 @@ class TablePlan:
         indexes = dict(self.dlt_indexes)
         if self.embed:
             indexes[EMBEDDING_HASH] = OF_FINGERPRINTS
+        indexes |= dict.fromkeys(map(hash_field, self.vectors), OF_FINGERPRINTS)
         if self.partition is not None:
             indexes[PARTITION] = OF_LOOKUPS
         if self.is_parent:
@@ -324,6 +346,7 @@ class TablePlan:
             embed=said.embed,
             in_any_order=hint is None,
             keywords=said.keywords,
+            vectors=said.vectors,
             index=index,
             numbers=tuple(
                 name for name in sorted(index) if is_stored_as_number(index[name], types.get(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -43,14 +43,15 @@ class LoadCounts:
     Args:
         rows: Rows read.
         chunks: Those of them that are chunks of the texts of other rows.
-        embedded: Rows whose vector was made by this load.
+        embedded: Rows that got a vector which a model made in this load.
         texts: Texts that went through the model; rows with the same text share one.
+        texts_of_vectors: Those of the texts that were embedded for further vectors, by vector.
         keywords: Rows whose keywords were made into a vector by this load.
         tokens: Tokens of these texts, without those beyond the model's window.
         texts_cut: Texts among them that were cut, since they have more tokens than the window.
         tokens_cut: Tokens that were cut off.
         longest_cut: The longest text that was cut.
-        reused: Rows with text whose vector was there already.
+        reused: Rows with text whose vectors were there already.
         rows_with_text: Rows that have a text to embed.
         rows_without_text: Rows of tables with embedded columns that have no text in any of these.
         texts_lost: Rows among them whose point had a text before.
@@ -69,6 +70,7 @@ class LoadCounts:
     chunks: int = 0
     embedded: int = 0
     texts: int = 0
+    texts_of_vectors: Counter[str] = field(default_factory=Counter)
     keywords: int = 0
     tokens: int = 0
     texts_cut: int = 0
@@ -117,6 +119,7 @@ class LoadCounts:
         return LoadCounts(
             embedded=self.embedded,
             texts=self.texts,
+            texts_of_vectors=self.texts_of_vectors,
             keywords=self.keywords,
             tokens=self.tokens,
             texts_cut=self.texts_cut,

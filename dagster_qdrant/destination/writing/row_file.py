@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dlt.common.storages import FileStorage, ParsedLoadJobFileName
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.point_ids import canonical_json
-from dagster_qdrant.destination.tables.rows import Row, digest
+from dagster_qdrant.destination.tables.rows import Fingerprints, Row, digest
 from dagster_qdrant.destination.tables.table_plan import PARTITION, TablePlan
 from dagster_qdrant.errors import QdrantTerminalError
 
@@ -44,9 +45,9 @@ class RowFile:
 
     def rows(self) -> Iterator[Row]:
         """The rows on their way to become points."""
-        embedding = self.config.embedding.fingerprint
+        made_by = Fingerprints.of(self.plan, self.config.embedding)
         for number, payload, size in self._lines():
-            yield self._row(payload, number, size, embedding)
+            yield self._row(payload, number, size, made_by)
 
     def windows(
         self, max_rows: int = WINDOW_ROWS, max_bytes: int = WINDOW_BYTES
@@ -80,7 +81,7 @@ class RowFile:
                 if line.strip():
                     yield number, json.loads(line), len(line)
 
-    def _row(self, payload: dict[str, Any], number: int, size: int, embedding: str) -> Row:
+    def _row(self, payload: dict[str, Any], number: int, size: int, made_by: Fingerprints) -> Row:
         plan = self.plan
         payload[plan.load_id] = self.load_id
         if plan.partition is not None:
@@ -97,7 +98,7 @@ class RowFile:
                 f"other rows: {_preview(payload)}. Fill the column, choose another "
                 "`primary_key`, or drop such rows with `resource.add_filter(...)`."
             )
-        return Row.of(payload, plan, embedding, size=size, identity=key)
+        return Row.of(payload, plan, made_by, size=size, identity=key)
 
     def _link_within(self, partition: str, payload: dict[str, Any]) -> None:
         """Have a row's links lead to rows of its partition: another may have the same rows."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
-from dagster_qdrant.qdrant.asked_settings import fixed_differences
+from dagster_qdrant.qdrant.asked_settings import NamedVectorParams, fixed_differences
 from dagster_qdrant.qdrant.collections import ARE_CHUNKS, CHUNKS_IN, CUT_FOR, Collections, about
 
 # In a collection's metadata: what was seen in a load without any text, until one has a text.
@@ -50,12 +52,22 @@ def ensure_collection(
         if embedding.service and embedding.service.dimensions:  # what a search asks for too
             made["dimensions"] = embedding.service.dimensions
         vectors = {embedding.vector_name: vector_size(embedding)}
-    if plan.text_columns and former and TEXTS_MISSING in about(former):
+    if (plan.text_columns or plan.vectors) and former and TEXTS_MISSING in about(former):
         made[TEXTS_MISSING] = about(former)[TEXTS_MISSING]
+    settled = {name: each.settled(embedding) for name, each in plan.vectors.items()}
+    before = TableHint.read(about(former)).vectors if former else {}
     collections.ensure(
         plan.target,
-        metadata=made | plan.said.to_hint(),
+        metadata=made | replace(plan.said, vectors=settled).to_hint(),
         vectors=vectors,
+        named_vectors={
+            name: NamedVectorParams(
+                vector_size(each.options(embedding)),
+                each.settings,
+                frozenset(before[name].settings) if name in before else frozenset(),
+            )
+            for name, each in plan.vectors.items()
+        },
         keyword_vectors=[KEYWORD_VECTOR] if plan.keywords else [],
         indexes=plan.indexes,
         settings=plan.settings,

@@ -24,6 +24,7 @@ from dagster_qdrant.destination.tables.table_plan import (
     ROW_HASH,
     SUPERSEDED,
     TablePlan,
+    hash_field,
 )
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.destination.writing.loaded_ids import FileIds
@@ -80,7 +81,8 @@ class TableLoader:
         self._config = config
         self._load_id = load_id
         self._ids = ids
-        self._looked_up = [EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, *sorted(plan.links)]
+        hashes = [EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, *map(hash_field, plan.vectors)]
+        self._looked_up = [*hashes, *sorted(plan.links)]
         if plan.dedup_sort:
             self._looked_up.append(plan.dedup_sort[0])
         if plan.merges_nested:
@@ -142,8 +144,8 @@ class TableLoader:
             except BaseException:
                 look_ups.shutdown(wait=False, cancel_futures=True)
                 for begun in (embedding, following):
-                    if begun and begun.texts:
-                        begun.texts.cancel()
+                    if begun:
+                        begun.cancel()
                 raise
             writer.finish()
         self.counts.seconds_writing = writer.seconds
@@ -240,7 +242,7 @@ class TableLoader:
         kept = {plan.row_id, plan.load_id, SUPERSEDED, *(plan.dedup_sort or ())}
         row.payload = {name: value for name, value in row.payload.items() if name in kept}
         row.payload[DELETED] = True
-        row.text = None
+        row.text, row.texts = None, {}
         window.tombstones.append(row)
 
     def _same_links(self, row: Row, known: Mapping[str, Any]) -> bool:
@@ -270,4 +272,4 @@ class TableLoader:
         counts.unchanged += len(window.unchanged)
         counts.deleted += len(window.deleted) + len(window.tombstones)
         counts.points += window.new_points
-        counts.reused += sum(row.text is not None for row in window.overwrite + window.unchanged)
+        counts.reused += sum(row.has_text for row in window.overwrite + window.unchanged)

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.rows import Row
-from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan
+from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan, hash_field
 from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.point_writer import Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
+
+if TYPE_CHECKING:
+    from dagster_qdrant.embedding.options import EmbeddingOptions
+
+
+@dataclass
+class _TextsOfVector:
+    """The texts of a window that are being embedded for one of its rows' vectors.
+
+    Args:
+        vectors: Vectors that were made before, by their texts' hash.
+        found: The hashes of those among them that a point has.
+        new: The hashes of the texts in the model.
+        texts: These texts.
+        started: When they were given to it.
+    """
+
+    vectors: dict[str, Any] = field(default_factory=dict)
+    found: frozenset[str] = frozenset()
+    new: list[str] = field(default_factory=list)
+    texts: TextsInWork | None = None
+    started: float = 0.0
 
 
 @dataclass
@@ -25,20 +47,20 @@ class EmbeddedWindow:
     Args:
         window: The window.
         rows_read: How many rows it was made of.
-        vectors: Vectors that were there already, by their texts' hash.
-        new: The hashes of the texts in the model.
-        texts: These texts.
-        started: When they were given to it.
+        texts: The texts of each vector.
         keywords: The vectors of the rows' keywords, by point id.
     """
 
     window: Window
     rows_read: int
-    vectors: dict[str, Any] = field(default_factory=dict)
-    new: list[str] = field(default_factory=list)
-    texts: TextsInWork | None = None
-    started: float = 0.0
+    texts: list[_TextsOfVector] = field(default_factory=list)
     keywords: dict[str, Any] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        """Embed no more than what models are at."""
+        for each in self.texts:
+            if each.texts:
+                each.texts.cancel()
 
 
 class TextVectors:
@@ -58,31 +80,21 @@ class TextVectors:
         config: QdrantDestinationConfiguration,
         counts: LoadCounts,
     ) -> None:
-        self._collections = collections
         self._plan = plan
-        self._config = config
         self._counts = counts
-        # Where vectors may be that this load needs.
-        self._sources = [plan.target]
-        if plan.former and plan.embed:
-            former = collections.describe(plan.former)
-            held = vector_params(former).get(config.embedding.vector_name) if former else None
-            # One of another distance or datatype holds them otherwise than they were made.
-            kinds = (
-                {"distance": held.distance, "datatype": held.datatype or "float32"} if held else {}
-            )
-            is_alike = all(plan.settings.get(name, kind) == kind for name, kind in kinds.items())
-            if held and is_alike and held.size == vector_size(config.embedding):
-                self._sources.append(plan.former)
-        # The vectors that were made last, which may not be in the collection yet.
-        self._made: dict[str, Any] = {}
-        self._made_at = 0.0
+        self._made_by = [
+            _MadeByModel(each, collections, plan, counts) for each in _vectors_of(plan, config)
+        ]
 
     def start(
         self, window: Window, rows_read: int, before: EmbeddedWindow | None
     ) -> EmbeddedWindow:
         """Begin to embed those texts of a window that no point has; keywords are done meanwhile."""
-        embedding = self._start_texts(window, rows_read, before)
+        embedding = EmbeddedWindow(window, rows_read)
+        former = before.texts if before else [_TextsOfVector()] * len(self._made_by)
+        for made_by, texts in zip(self._made_by, former, strict=True):
+            embedding.texts.append(made_by.start(window, texts))
+        self._count_rows(embedding)
         if self._plan.keywords:
             rows = {row.point_id: row.keywords for row in window.upsert if row.keywords}
             vectors = self._plan.keywords.model.embed(rows.values())
@@ -91,34 +103,133 @@ class TextVectors:
             }
         return embedding
 
-    def _start_texts(
-        self, window: Window, rows_read: int, before: EmbeddedWindow | None
-    ) -> EmbeddedWindow:
-        embedding = EmbeddedWindow(window, rows_read)
-        texts = {str(row.embedding_hash): row.text for row in window.upsert if row.text is not None}
+    def _count_rows(self, embedding: EmbeddedWindow) -> None:
+        """Count the rows that get a vector which no point had."""
+        for row in embedding.window.upsert if self._made_by else ():
+            hashes = (made_by.hash_of(row) for made_by in self._made_by)
+            wanted = [
+                each in texts.found
+                for each, texts in zip(hashes, embedding.texts, strict=True)
+                if each is not None
+            ]
+            self._counts.reused += bool(wanted) and all(wanted)
+            self._counts.embedded += not all(wanted)
+
+    def give(self, embedding: EmbeddedWindow) -> None:
+        """Wait for the texts of a window, and give each row that is written its vectors."""
+        for row in embedding.window.upsert:
+            row.vector = {}
+        for made_by, texts in zip(self._made_by, embedding.texts, strict=True):
+            made_by.give(embedding.window, texts)
+        for row in embedding.window.upsert:
+            if row.point_id in embedding.keywords:
+                row.vector[KEYWORD_VECTOR] = embedding.keywords[row.point_id]
+        self._counts.keywords += len(embedding.keywords)
+
+
+@dataclass(frozen=True)
+class _Vector:
+    """A vector of rows that a model makes.
+
+    Args:
+        name: Its name; empty for the main one, which is named after its model.
+        options: The model.
+        settings: How the vector is asked to be stored.
+    """
+
+    name: str
+    options: EmbeddingOptions
+    settings: Mapping[str, Any]
+
+
+def _vectors_of(plan: TablePlan, config: QdrantDestinationConfiguration) -> Iterator[_Vector]:
+    if plan.embed:
+        yield _Vector("", config.embedding, plan.settings)
+    for name, each in plan.vectors.items():
+        yield _Vector(name, each.options(config.embedding), each.settings)
+
+
+class _MadeByModel:
+    """Makes one of the vectors of rows.
+
+    Args:
+        vector: The vector.
+        collections: The dataset's collections.
+        plan: How the rows become points.
+        counts: Where it is counted what was done.
+    """
+
+    def __init__(
+        self, vector: _Vector, collections: Collections, plan: TablePlan, counts: LoadCounts
+    ) -> None:
+        name, options, settings = vector.name, vector.options, vector.settings
+        self._collections = collections
+        self._plan = plan
+        self._counts = counts
+        self._name = name
+        self._options = options
+        self._vector_name = name or options.vector_name
+        self._hash_field = hash_field(name) if name else EMBEDDING_HASH
+        # Where vectors may be that this load needs.
+        self._sources = [plan.target]
+        if plan.former and self._are_alike(plan.former, settings):
+            self._sources.append(plan.former)
+        # The vectors that were made last, which may not be in the collection yet.
+        self._made: dict[str, Any] = {}
+        self._made_at = 0.0
+
+    def _are_alike(self, former: str, settings: Mapping[str, Any]) -> bool:
+        """Whether a collection holds its vectors as they are made.
+
+        One of another distance or datatype holds them otherwise.
+        """
+        info = self._collections.describe(former)
+        held = vector_params(info).get(self._vector_name) if info else None
+        if held is None or held.size != vector_size(self._options):
+            return False
+        kinds: dict[str, Any] = {
+            "distance": held.distance,
+            "datatype": held.datatype or "float32",
+        }
+        if self._name:  # what is not asked for of these is as Qdrant has it by default
+            settings = {"distance": "Cosine", "datatype": "float32", **settings}
+        return all(settings.get(name, kind) == kind for name, kind in kinds.items())
+
+    def hash_of(self, row: Row) -> str | None:
+        """The fingerprint of a row's text for it; None if it has none."""
+        return row.hashes.get(self._name) if self._name else row.embedding_hash
+
+    def _text_of(self, row: Row) -> str | None:
+        return row.texts.get(self._name) if self._name else row.text
+
+    def start(self, window: Window, before: _TextsOfVector) -> _TextsOfVector:
+        """Begin to embed those texts of a window that no point has."""
+        embedding = _TextsOfVector()
+        texts = {
+            str(self.hash_of(row)): text
+            for row in window.upsert
+            if (text := self._text_of(row)) is not None
+        }
         if not texts:
             return embedding
-        underway = set(before.new if before else ())
+        underway = set(before.new)
         embedding.vectors = {name: self._made[name] for name in texts if name in self._made}
         found = self._vectors_there_already(set(texts) - set(embedding.vectors) - underway)
-        self._counts.reused += sum(row.embedding_hash in found for row in window.upsert)
-        self._counts.embedded += sum(
-            row.text is not None and row.embedding_hash not in found for row in window.upsert
-        )
+        embedding.found = frozenset(found)
         embedding.vectors |= found
         embedding.new = [
             name for name in texts if name not in embedding.vectors and name not in underway
         ]
         if embedding.new:
             try:
-                embedder = load_embedder(self._config.embedding)
+                embedder = load_embedder(self._options)
             except EmbeddingError as error:
                 raise QdrantTerminalError(f"Table `{self._plan.table_name}`: {error}") from error
             embedding.started = time.monotonic()
-            embedding.texts = embedder.start([str(texts[name]) for name in embedding.new])
+            embedding.texts = embedder.start([texts[name] for name in embedding.new])
         return embedding
 
-    def give(self, embedding: EmbeddedWindow) -> None:
+    def give(self, window: Window, embedding: _TextsOfVector) -> None:
         """Wait for the texts of a window, and give each row that is written its vector."""
         vectors = self._made | embedding.vectors
         self._made = {}
@@ -133,17 +244,15 @@ class TextVectors:
             self._made_at = now
             self._counts.texts += len(embedding.new)
             self._counts.tokens += embedding.texts.tokens
-            self._count_cut(embedding, embedding.texts.cut)
+            if self._name:
+                self._counts.texts_of_vectors[self._name] += len(embedding.new)
+            self._count_cut(window, embedding, embedding.texts.cut)
         vectors |= self._made
-        for row in embedding.window.upsert:
-            row.vector = {}
-            if row.text is not None:
-                row.vector[self._config.embedding.vector_name] = vectors[str(row.embedding_hash)]
-            if row.point_id in embedding.keywords:
-                row.vector[KEYWORD_VECTOR] = embedding.keywords[row.point_id]
-        self._counts.keywords += len(embedding.keywords)
+        for row in window.upsert:
+            if (hash_ := self.hash_of(row)) is not None and self._text_of(row) is not None:
+                row.vector[self._vector_name] = vectors[hash_]
 
-    def _count_cut(self, embedding: EmbeddedWindow, cut: Mapping[int, int]) -> None:
+    def _count_cut(self, window: Window, embedding: _TextsOfVector, cut: Mapping[int, int]) -> None:
         """Count the texts that the model did not take as a whole."""
         if not cut:
             return
@@ -151,16 +260,19 @@ class TextVectors:
         self._counts.tokens_cut += sum(cut.values())
         position = max(cut, key=lambda each: cut[each])
         text_hash = embedding.new[position]
-        row = next(row for row in embedding.window.upsert if row.embedding_hash == text_hash)
-        window = load_embedder(self._config.embedding).max_tokens or 0
-        self._counts.note_cut(CutText(window + cut[position], window, _name(row, self._plan)))
+        row = next(row for row in window.upsert if self.hash_of(row) == text_hash)
+        max_tokens = load_embedder(self._options).max_tokens or 0
+        self._counts.note_cut(
+            CutText(max_tokens + cut[position], max_tokens, _name(row, self._plan))
+        )
 
-    def _vectors_there_already(self, embedding_hashes: set[str]) -> dict[str, Any]:
-        vector_name = self._config.embedding.vector_name
+    def _vectors_there_already(self, hashes: set[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for collection in self._sources:
-            missing = embedding_hashes - set(found)
-            found |= self._collections.vectors(collection, vector_name, EMBEDDING_HASH, missing)
+            missing = hashes - set(found)
+            found |= self._collections.vectors(
+                collection, self._vector_name, self._hash_field, missing
+            )
         return found
 
 
