@@ -285,11 +285,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
                 refuse_other_chunks(plan, self.collections, self.config.embedding)
             if plan.settings and not is_dropped and not targets.is_made_anew(plan):
                 refuse_unfit_settings(plan, collections, self.config.embedding)
-            is_new_table = bool(plan.embed) and not collections.exists(plan.collection)
+            is_new_table = plan.embeds and not collections.exists(plan.collection)
             refuse_unfit_service(
                 plan, collections, self.config.embedding, is_new_table=is_new_table
             )
-            if is_new_table:
+            if is_new_table and plan.embed:
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)

@@ -28,30 +28,37 @@ def refuse_unfit_service(
         QdrantTerminalError: If it gives vectors of another size than before, unasked.
         EmbeddingServiceError: If it cannot be reached, or fails.
     """
-    if not plan.embed or embedding.service is None:
+    if embedding.service is None:
         return
-    if is_new_table:
-        try:
-            load_embedder(embedding)
-        except EmbeddingError as error:
-            raise QdrantConfigurationError(f"Table `{plan.table_name}`: {error}") from error
-    elif not embedding.service.dimensions:
-        _refuse_other_size(plan, collections, embedding)
+    models = {embedding.vector_name: embedding} if plan.embed else {}
+    models |= {name: vector.options(embedding) for name, vector in plan.vectors.items()}
+    for name, model in models.items():
+        if is_new_table:
+            try:
+                load_embedder(model)
+            except EmbeddingError as error:
+                raise QdrantConfigurationError(f"Table `{plan.table_name}`: {error}") from error
+        elif model.service and not model.service.dimensions:
+            _refuse_other_size(plan, collections, model, name)
 
 
 def _refuse_other_size(
-    plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
+    plan: TablePlan, collections: Collections, model: EmbeddingOptions, name: str
 ) -> None:
     info = collections.describe(plan.collection)
-    held = vector_params(info).get(embedding.vector_name) if info else None
-    if info is None or held is None or about(info).get("model") != embedding.model:
+    held = vector_params(info).get(name) if info else None
+    if info is None or held is None:
         return
-    size = vector_size(embedding)
+    made = (about(info).get("vectors") or {}).get(name, about(info)).get("model")
+    if made != model.model:
+        return
+    size = vector_size(model)
     if held.size != size and collections.count(plan.collection):
         raise QdrantTerminalError(
             f"Collection `{plan.collection}` holds vectors of {held.size} dimensions that model "
-            f"'{embedding.model}' made, and the embedding service at {embedding.service} gives "
+            f"'{model.model}' made, and the embedding service at {model.service} gives "
             f"vectors of {size} dimensions for it now. If it has another model, let it have the "
             f"former again, or set `model` to the new one's name. If {size} is right, set "
-            f"`embedding_dimensions` to it. Then all rows are embedded again."
+            f"`{'embedding_dimensions' if name == model.vector_name else 'dimensions'}` to it. "
+            "Then all rows are embedded again."
         )

@@ -296,8 +296,8 @@ class DltLoad:
     def _prepare_model(self) -> None:
         """Refuse models that are not known before a source is read, perhaps for hours.
 
-        Load the main one meanwhile if it is sure to be needed: a table that was loaded before may have no new
-        text, and then needs no model at all.
+        Load the main one meanwhile if it is sure to be needed: a table that was loaded before may
+        have no new text, and then needs no model at all.
         """
         config = self._resource.configuration()
         resources = self._part.source.selected_resources.values()

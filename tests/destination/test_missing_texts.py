@@ -168,3 +168,25 @@ def test_rows_are_checked_by_the_names_that_dlt_gives_to_columns(load):
         PipelineStepFailed, match="(?s)Row 1 .* nested data and not text in `Title`"
     ):
         load(qdrant_adapter(resource, embed="title"))
+
+
+def test_a_further_vector_without_any_text_is_named_until_texts_are_back(
+    resource, dataset, load, caplog
+):
+    def of_titles(rows: Any) -> Any:
+        titles = dlt.resource(rows, name="films", write_disposition="merge", primary_key="id")
+        return qdrant_adapter(titles, vectors={"title": "title", "name": "name"})
+
+    named = [{"id": 1, "title": "Blade Runner", "name": "one"}]
+    load(of_titles(named))
+    load(of_titles([{"id": 1, "name": "one"}]))
+    said = "not one text for the vector `title`, though there were texts before"
+    assert said in caplog.text
+    assert "`name`" not in caplog.text
+    with resource.get_client() as client:
+        about = client.get_collection(f"{dataset}_films").config.metadata["dagster_qdrant"]
+        assert said in about["texts_missing"]
+        load(of_titles([{"id": 1, "name": "another"}]))  # it is not forgotten
+        load(of_titles(named))
+        about = client.get_collection(f"{dataset}_films").config.metadata["dagster_qdrant"]
+        assert "texts_missing" not in about

@@ -295,3 +295,30 @@ def test_a_run_says_in_its_first_line_what_is_wrong_with_the_service(service, re
     first_line = failure.step_failure_data.user_failure_data.description
     assert first_line.startswith("The embedding service at ")
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
+
+
+def test_further_vectors_are_the_services_too_with_models_of_their_own(
+    service, resource, dataset, tmp_path
+):
+    def load(machine, **vector):
+        films = dlt.resource(FILMS, name="films", write_disposition="merge", primary_key="id")
+        title = {"columns": "title", **vector}
+        pipeline = dlt.pipeline(
+            "films",
+            destination=resource.destination(),
+            dataset_name=dataset,
+            pipelines_dir=str(tmp_path / machine),
+        )
+        return pipeline.run(qdrant_adapter(films, embed="plot", vectors={"title": title}))
+
+    with pytest.raises(PipelineStepFailed, match="The model `acme/other` does not exist"):
+        load("one", model="acme/other")
+    with pytest.raises(PipelineStepFailed, match="`model_path` cannot take effect together with"):
+        load("another", model_path="/models")
+    service.requests.clear()
+    load("a third", passage_prefix="film: ", query_prefix="which: ")
+    assert sorted(service.texts) == sorted(
+        [film["plot"] for film in FILMS] + [f"film: {film['title']}" for film in FILMS]
+    )
+    [hit] = resource.search(dataset, "films", "the moon", limit=1, using="title")
+    assert (hit.payload["title"], service.texts[-1]) == ("Moon", "which: the moon")

@@ -7,11 +7,12 @@ log, and in the collection's metadata, where checks find it until a load has a t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from dagster_qdrant.destination.generations.load_targets import without_texts
-from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan
-from dagster_qdrant.destination.writing.load_counts import load_reports
+from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan, hash_field
+from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.qdrant.collections import Collections, about
 
@@ -35,21 +36,77 @@ def missing_texts(
     seen: dict[str, str | None] = {}
     for plan in plans:
         counts = counted.get(plan.table_name)
-        if counts is None or not plan.text_columns:
+        if counts is None or not (plan.text_columns or plan.vectors):
             continue
-        if counts.rows_with_text:
-            if plan.collection in before:
-                seen[plan.collection] = None
-        elif counts.rows_without_text and (
-            counts.texts_lost or plan.collection in before or _has_texts(plan, collections)
-        ):
-            seen[plan.collection] = (
-                f"The last load of table `{plan.table_name}` ({load_id}) brought "
-                f"{counts.rows_without_text:,} rows and not one text, though there were texts "
-                f"before. A row has {counts.without_text[0]}. Was a column renamed at the source? "
-                "Name the columns to embed in `qdrant_adapter(resource, embed=[...])`."
-            )
+        texts = list(_texts_of_vectors(plan, counts))
+        missing = [
+            each
+            for each in texts
+            if each.without
+            and not each.rows_with_text
+            and (each.lost or _has_texts(plan, each.field, collections))
+        ]
+        # Once it was said of the main vector, it is said until texts are back.
+        lacking = [each for each in texts if each.without and not each.rows_with_text]
+        if not missing and plan.collection in before:
+            missing = [each for each in lacking if each.field == EMBEDDING_HASH]
+        if missing:
+            seen[plan.collection] = " ".join(_message(plan, load_id, each) for each in missing)
+        elif plan.collection in before and not lacking and any(t.rows_with_text for t in texts):
+            seen[plan.collection] = None
     return seen
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What a load brought of texts for a vector.
+
+    Args:
+        vector: Its name; empty for the main one.
+        field: The payload field with the fingerprints of its texts.
+        rows_with_text: Rows with a text.
+        without: Rows without.
+        lost: Rows among these whose point had one before.
+        example: What such a row has.
+    """
+
+    vector: str
+    field: str
+    rows_with_text: int
+    without: int
+    lost: int
+    example: str = ""
+
+
+def _texts_of_vectors(plan: TablePlan, counts: LoadCounts) -> Iterator[_Texts]:
+    if plan.text_columns:
+        yield _Texts(
+            "",
+            EMBEDDING_HASH,
+            counts.rows_with_text,
+            counts.rows_without_text,
+            counts.texts_lost,
+            f" A row has {counts.without_text[0]}." if counts.without_text else "",
+        )
+    for name in plan.vectors:
+        yield _Texts(
+            name,
+            hash_field(name),
+            counts.rows_with_text_of[name],
+            counts.rows_without_text_of[name],
+            counts.texts_lost_of[name],
+        )
+
+
+def _message(plan: TablePlan, load_id: str, texts: _Texts) -> str:
+    of_vector = f" for the vector `{texts.vector}`" if texts.vector else ""
+    argument = f"vectors={{{texts.vector!r}: [...]}}" if texts.vector else "embed=[...]"
+    return (
+        f"The last load of table `{plan.table_name}` ({load_id}) brought {texts.without:,} rows "
+        f"and not one text{of_vector}, though there were texts before.{texts.example} Was a column "
+        f"renamed at the source? Name the columns to embed in `qdrant_adapter(resource, "
+        f"{argument})`."
+    )
 
 
 def write_down(seen: Mapping[str, str | None], collections: Collections) -> None:
@@ -66,13 +123,13 @@ def write_down(seen: Mapping[str, str | None], collections: Collections) -> None
             collections.set_about(collection, made)
 
 
-def _has_texts(plan: TablePlan, collections: Collections) -> bool:
+def _has_texts(plan: TablePlan, field: str, collections: Collections) -> bool:
     """Whether a row of a table has a text, or of the collection whose place it takes."""
     from qdrant_client import models
 
-    if plan.chunks:
+    if plan.chunks and field == EMBEDDING_HASH:
         return collections.exists(plan.chunks) and bool(collections.count(plan.chunks))
-    no_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=EMBEDDING_HASH))
+    no_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
     with_text = models.Filter(must_not=[no_text])
     names = {plan.target, plan.former or plan.target}
     return any(

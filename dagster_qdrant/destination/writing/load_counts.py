@@ -56,6 +56,9 @@ class LoadCounts:
         rows_without_text: Rows of tables with embedded columns that have no text in any of these.
         texts_lost: Rows among them whose point had a text before.
         without_text: What is in the place of a text, by the example of a row.
+        rows_with_text_of: By further vector, the rows that have a text for it.
+        rows_without_text_of: Those that have none.
+        texts_lost_of: Those among these whose point had one before.
         written: Points written with their vector.
         payload_only: Points whose payload changed and whose vector stayed.
         unchanged: Points that stayed as they were.
@@ -81,6 +84,9 @@ class LoadCounts:
     rows_without_text: int = 0
     texts_lost: int = 0
     without_text: list[str] = field(default_factory=list)
+    rows_with_text_of: Counter[str] = field(default_factory=Counter)
+    rows_without_text_of: Counter[str] = field(default_factory=Counter)
+    texts_lost_of: Counter[str] = field(default_factory=Counter)
     written: int = 0
     payload_only: int = 0
     unchanged: int = 0

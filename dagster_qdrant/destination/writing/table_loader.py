@@ -177,8 +177,7 @@ class TableLoader:
                 window.new_points -= not is_new
                 self._delete(row, window)
                 continue
-            if plan.text_columns:
-                self._count_text(row, known)
+            self._count_texts(row, known)
             row.set_hashes()
             if row.point_id not in existing or not row.has_vectors_of(known):
                 window.upsert.append(row)
@@ -210,8 +209,16 @@ class TableLoader:
         loads = {str(known.get(self._plan.load_id)) for known in existing} - {self._load_id}
         return self._incomplete(loads) if loads else loads
 
-    def _count_text(self, row: Row, known: Mapping[str, Any]) -> None:
+    def _count_texts(self, row: Row, known: Mapping[str, Any]) -> None:
         counts = self.counts
+        for name in self._plan.vectors:
+            if name in row.texts:
+                counts.rows_with_text_of[name] += 1
+            else:
+                counts.rows_without_text_of[name] += 1
+                counts.texts_lost_of[name] += hash_field(name) in known
+        if not self._plan.text_columns:
+            return
         text = row.text
         if self._plan.chunks:  # its chunks have the text
             text = embedding_text(row.payload, self._plan.chunked, self._plan.variants)
