@@ -74,7 +74,6 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
         {"embed": "plot", "vectors": {"title": NamedVector("title", passage_prefix="film: ")}},
         3,
     ),
-    "another name": (BOTH, {"embed": "plot", "vectors": {"name": "title"}}, 3),
     "another datatype": (
         BOTH,
         {"embed": "plot", "vectors": {"title": {"columns": "title", "datatype": "float16"}}},
