@@ -213,12 +213,13 @@ def _announce(
     if not plan.embed:
         logger.warning(
             "Collection `%s` was embedded with %s of %s, and nobody asks for that any more. Its %d "
-            "points are written without these vectors. (To keep them, wrap the resource with "
+            "points are written without %svectors. (To keep them, wrap the resource with "
             "`qdrant_adapter(resource, embed=[...])`, each time that it is loaded.)",
             plan.collection,
             made.get("model", "a model"),
             _columns(made.get("embed")),
             total,
+            "these " if plan.vectors else "",
         )
         return
     sample = next(_windows(collections, plan, config.embedding), [])[:_SAMPLE]
