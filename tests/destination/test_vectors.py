@@ -267,3 +267,17 @@ def test_what_no_load_can_do_is_said_before_it(load: Load, vectors, words):
     rows = [row | {"tags": ["a"]} for row in ROWS]
     with pytest.raises(PipelineStepFailed, match=words):
         load(films(rows, embed="plot", vectors=vectors))
+
+
+def test_rows_whose_texts_are_in_chunks_have_further_vectors_themselves(
+    load: Load, resource: QdrantResource, qdrant_target: Target, dataset
+):
+    said = {**BOTH, "chunk": True}
+    load(films(**said))
+    assert vectors(qdrant_target, f"{dataset}_films")[1].keys() == {"title"}
+    [hit] = resource.search(dataset, "films", "the moon", 1, using="title")
+    assert (hit.payload["id"], hit.passages) == (3, ())
+    [hit] = resource.search(dataset, "films", "the detective and the androids", 1)
+    assert (hit.payload["id"], hit.passages[0].text) == (1, ROWS[0]["plot"])
+    again = loaded(load, films(**said))
+    assert (again.texts, again.written) == (0, 0)
