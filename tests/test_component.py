@@ -370,6 +370,46 @@ class TestMistakes:
         assert "`source` is of type str; it must be a dlt source" in said
 
     @pytest.mark.parametrize(
+        ("hints", "place", "said"),
+        [
+            ({"index": {"films": {"year": "int"}}}, "7:index.films", "Did you mean 'integer'?"),
+            (
+                {"embed": {"films": "title"}, "keywords": {"films": "englsh"}},
+                "9:keywords.films",
+                "Did you mean 'english'?",
+            ),
+            ({"embed": {"films": []}}, "7:embed.films", "`embed` must name the columns"),
+        ],
+    )
+    def test_a_hint_that_cannot_be_is_named_at_its_line(self, sandbox, hints, place, said):
+        line, path = place.split(":")
+        error = self.refused(sandbox, load(**hints))
+        assert f"defs.yaml:{line} - attributes.loads.0.{path}" in error
+        assert said in error
+
+    @pytest.mark.parametrize(
+        ("fields", "line", "said"),
+        [
+            ({"path": "a", "location": "http://q"}, "location", "`location` and `path` are both"),
+            ({"model": "BAAI/bge-smal-en"}, "model", "Did you mean BAAI/bge-small-en"),
+            ({"keep_former": True}, "keep_former", "Set `replace_strategy` to 'swap' too"),
+            (
+                {"path": "a", "api_key": "{{ env.NOT_SET_HERE }}"},
+                "api_key",
+                "`api_key` cannot take effect with local mode",
+            ),
+        ],
+    )
+    def test_options_are_checked_with_the_definitions(
+        self, sandbox, monkeypatch, fields, line, said
+    ):
+        monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+        error = self.refused(sandbox, load(), qdrant=fields)
+        assert f" - attributes.qdrant.{line}: " in error
+        assert "defs.yaml:" in error
+        assert said in error
+
+    @pytest.mark.parametrize(
         ("attributes", "place", "said"),
         [
             (

@@ -336,3 +336,14 @@ def test_its_destination_serves_pipelines_of_ones_own(resource, dataset, qdrant_
     )
     pipeline.run(dlt.resource([{"title": "Moon"}], name="films"))
     assert qdrant_target.rows(f"{dataset}_films") == [{"title": "Moon"}]
+
+
+def test_options_are_checked_where_dagster_checks_definitions(monkeypatch):
+    QdrantResource(path="a", location="http://q")  # a run says so; definitions load without a look
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(QdrantConfigurationError, match="`location` and `path` are both set"):
+        QdrantResource(path="a", location="http://q")
+    with pytest.raises(QdrantConfigurationError, match="Did you mean BAAI/bge-small-en"):
+        QdrantResource(model="BAAI/bge-smal-en")
+    variables = {"location": EnvVar("NOT_SET"), "api_key": EnvVar("NOT_SET")}
+    QdrantResource(**variables, model=EnvVar("NOT_SET"), upload_parallelism=EnvVar.int("NOT_SET"))

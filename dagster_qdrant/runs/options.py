@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: Dagster reads the fields' types.
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from dagster import ConfigurableResource, EnvVar
 from pydantic import Field, model_validator
 
-from dagster_qdrant.errors import QdrantConfigurationError
+from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError
 from dagster_qdrant.qdrant.connection_options import names_no_folder
 
 if TYPE_CHECKING:
@@ -180,6 +181,36 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         if isinstance(given, Mapping):  # else it is a resource already, within another one
             _refuse_unknown_fields(cls, given)
         return given
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_with_definitions(cls, given: Any, validate: Any) -> Any:
+        options = validate(given)
+        is_checked = os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI")  # `dg check defs`
+        if is_checked and isinstance(given, Mapping):
+            options._check_options({name for name in given if hasattr(given[name], "env_var_name")})
+        return options
+
+    def _check_options(self, variables: Iterable[str]) -> None:
+        """Refuse options that contradict each other, and an unknown model.
+
+        A run finds that too. To look each time that definitions are loaded would take longer.
+
+        Args:
+            variables: Fields that are read from the environment, which only a run can.
+
+        Raises:
+            QdrantConfigurationError: If a load could not work with these options.
+        """
+        from dagster_qdrant.embedding.embedder import vector_size
+
+        unread = {name: "..." if name in SECRETS else None for name in variables}
+        config = self.model_copy(update=unread).configuration()
+        if config.embedding.service is None and "model" not in unread:
+            try:
+                vector_size(config.embedding)
+            except EmbeddingError as error:
+                raise QdrantConfigurationError(str(error)) from error
 
     @classmethod
     def configure_at_launch(cls, **kwargs: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union
 
 from dagster import (
@@ -19,6 +19,8 @@ from dagster import (
 from dagster.components.resolved.errors import ResolutionException
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from dagster_qdrant.adapter import qdrant_adapter
+from dagster_qdrant.errors import QdrantConfigurationError
 from dagster_qdrant.resource import QdrantResource
 from dagster_qdrant.runs.checking import refuse_unknown_checks
 from dagster_qdrant.runs.options import SECRETS
@@ -78,7 +80,25 @@ def resolve_resource(context: ResolutionContext, model: Optional[BaseModel]) -> 
                 f'is not stored with the definitions: "{{{{ env.{SECRETS[name]} }}}}".'
             )
         options[name] = EnvVar(variable[1] or variable[2])
-    return QdrantResource(**options)
+    try:
+        return QdrantResource(**options)
+    except QdrantConfigurationError as error:
+        # Without the lines of the YAML, and without a cause that says the same.
+        raise ResolutionException(
+            f"{_place(_at_named(context, options, error))}: {error}"
+        ) from None
+
+
+def _at_named(
+    context: ResolutionContext, names: Iterable[str], error: Exception
+) -> ResolutionContext:
+    """The place of the first name that an error tells of."""
+    words = str(error)
+    told = [name for name in names if f"`{name}`" in words]
+    if not told:
+        return context
+    first: ResolutionContext = context.at_path(min(told, key=lambda name: words.index(f"`{name}`")))
+    return first
 
 
 def _place(context: ResolutionContext) -> str:
@@ -142,12 +162,22 @@ def resolve_source(context: ResolutionContext, model: Any) -> Any:
         source = as_source(data, None)
     except TypeError as error:
         _fail(at_source, str(error).replace("`dlt_source`", "`source`"), model)
+    said: dict[str, dict[str, Any]] = {}
     for hint in ADAPTER_HINTS:
-        said = getattr(model, hint)
-        for name in said if isinstance(said, Mapping) else ():
+        by_resource = context.at_path(hint).resolve_value(getattr(model, hint))
+        for name in by_resource if isinstance(by_resource, Mapping) else ():
             if name not in source.resources:
                 message = unknown_resource(name, source, hint)
                 _fail(context.at_path(hint).at_path(name), message, model)
+            said.setdefault(name, {})[hint] = by_resource[name]
+    trial = source.clone()
+    for name, hints in said.items():
+        try:
+            qdrant_adapter(trial.resources[name], **hints)
+        except (ValueError, TypeError) as error:
+            at_hint = _at_named(context, hints, error)
+            place = at_hint if at_hint is not context else context.at_path(next(iter(hints)))
+            _fail(place.at_path(name), str(error), model)
     return data
 
 
