@@ -199,6 +199,8 @@ class Collections(Points):
                 field_schema=index_schema(indexes[name]),
                 wait=True,
             )
+        if missing:
+            self.changed(collection)
         return bool(missing)
 
     def _create(

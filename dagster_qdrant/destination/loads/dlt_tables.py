@@ -116,7 +116,7 @@ class DltTables:
         condition = matches({self._field("pipeline_name"): pipeline_name})
         order_by, load_id = self._field("created_at"), self._field(C_DLT_LOAD_ID)
         # The newest one will do, unless its load failed.
-        pages = self._collections.newest_first(self._states, condition, order_by, page=1)
+        pages = self._newest_first(self._states, condition, order_by, page=1)
         newest = [record.payload or {} for record in next(pages, [])]
         for payload in newest:
             if payload.get(load_id) and self.completed({payload[load_id]}):
