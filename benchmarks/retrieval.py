@@ -16,6 +16,8 @@ WAYS: dict[str, tuple[dict[str, Any], str]] = {
     "dense": ({"embed": ["title", "text"]}, "dense"),
     "keywords": ({"keywords": {"columns": ["title", "text"]}}, "keywords"),
     "hybrid": ({"embed": ["title", "text"], "keywords": True}, "hybrid"),
+    "dense_in_chunks": ({"embed": ["title", "text"], "chunk": True}, "dense"),
+    "hybrid_in_chunks": ({"embed": ["title", "text"], "keywords": True, "chunk": True}, "hybrid"),
 }
 _DEPTH = 100
 

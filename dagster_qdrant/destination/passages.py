@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # dlt's link from a row of a list to the row that the list is in.
 PARENT_ID = "_dlt_parent_id"
 # How many chunks of each way are fetched for a row that is wanted, and at least.
-_CHUNKS_A_ROW, _LEAST_CHUNKS = 8, 200
+_CHUNKS_A_ROW, _LEAST_CHUNKS = 4, 200
 # How much further is looked where these are of too few rows.
 _FURTHER = 4
 # How many rows are read at once.
