@@ -11,6 +11,7 @@ from dagster_qdrant.destination.tables.hints import (
     LIST_SEPARATOR,
     TABLE_HINT,
     TableHint,
+    chunking_of,
 )
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.named_vectors import NamedVector, read_vectors
@@ -88,6 +89,7 @@ def qdrant_adapter(
         'content'
     """
     from dagster_qdrant.destination.tables.row_check import check_rows
+    from dagster_qdrant.destination.tables.row_chunks import forget_chunks
 
     by_keywords = Keywords.of(keywords)
     chunking = Chunking.of(chunk)
@@ -119,6 +121,8 @@ def qdrant_adapter(
         vectors=further,
     )
     resource = _resource(data)
+    if not chunking and chunking_of(resource):
+        forget_chunks(resource)
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
     _forget_dlts_adapter(resource)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from dlt.common.json import json
 
+from dagster_qdrant.destination.tables.chunks import PARENT_ID
 from dagster_qdrant.destination.tables.rows import embedding_text, is_deleted
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -37,6 +39,7 @@ def refuse_other_chunks(
     asked = {"chunk": plan.chunk.to_json(), "chunked": list(plan.chunked), CUT_FOR: embedding.model}
     there = {name: made.get(name) for name in asked}
     if there == asked:
+        _refuse_other_columns(plan, made.get("index") or {})
         return
     was = f"were cut into chunks with {_told(there)}" if there["chunk"] else "are in no chunks"
     raise QdrantTerminalError(
@@ -50,7 +53,7 @@ def refuse_other_chunks(
 def refuse_rows_without_chunks(plan: TablePlan, lines_of: Callable[[str], Iterable[str]]) -> None:
     """Rows get their chunks while their source is read, by the step that `qdrant_adapter` adds.
 
-    The rows are looked at only if the load has not one chunk.
+    Another resource may fill the table that was not wrapped, and gives rows that nothing finds.
 
     Args:
         plan: The table.
@@ -59,22 +62,47 @@ def refuse_rows_without_chunks(plan: TablePlan, lines_of: Callable[[str], Iterab
     Raises:
         QdrantTerminalError: If rows with text came without.
     """
-    if plan.chunks is None or next(iter(lines_of(plan.chunks_table)), None) is not None:
+    if plan.chunk is None or plan.chunks is None:
+        return
+    with_chunks = set(_values(lines_of(plan.chunks_table), PARENT_ID))
+    if plan.chunk.function and with_chunks:  # it may leave rows out
         return
     for line in lines_of(plan.table_name):
+        if with_chunks and not with_chunks.isdisjoint(_values([line], plan.row_id)):
+            continue
         row = json.loads(line)
         if plan.hard_delete and is_deleted(row.get(plan.hard_delete)):
             continue
         if embedding_text(row, plan.chunked, plan.variants):
             raise QdrantTerminalError(
-                f"Table `{plan.table_name}` is to have its texts cut into chunks, and its rows "
-                "came with texts and without a chunk. They are cut while a source gives rows: "
-                "dicts, models or data frames, and no files and queries. And a "
-                "function that cuts has to give texts."
+                f"Table `{plan.table_name}` is to have its texts cut into chunks, and a row came "
+                f"with a text and without a chunk: {str(row)[:200]}. They are cut while a source "
+                "gives rows: dicts, models or data frames, and no files and queries. All resources "
+                "that fill the table have to be wrapped with `qdrant_adapter(..., chunk=...)`, and "
+                "a function that cuts has to give texts."
             )
+
+
+def _refuse_other_columns(plan: TablePlan, index: Mapping[str, Any]) -> None:
+    """Of the columns that are embedded, chunks have those beside them that were indexed."""
+    asked, there = (sorted(set(plan.chunked) & names.keys()) for names in (plan.index, index))
+    if new := [name for name in asked if name not in there]:
+        raise QdrantTerminalError(
+            f"Table `{plan.table_name}` is to index `{new[0]}`, which does not stand beside the "
+            "chunks of its former rows, since it is embedded. No search would find those by it. "
+            "Load all rows once with the write disposition 'replace', or have dlt drop the former "
+            "ones with `refresh='drop_resources'`. (In a script, "
+            "`pipeline.drop_pending_packages()` comes first.)"
+        )
 
 
 def _told(cut: dict[str, Any]) -> str:
     columns = ", ".join(f"`{name}`" for name in cut["chunked"] or ())
     how = ", ".join(f"{name} {value!r}" for name, value in cut["chunk"].items())
     return f"{how}, of {columns}, for the model {cut[CUT_FOR]!r}"
+
+
+def _values(lines: Iterable[str], field: str) -> Iterator[str]:
+    """A field's values in rows as lines of JSON, read without reading all of each."""
+    value = re.compile(f'"{re.escape(field)}": ?"([^"]*)"')  # quotes in a text have a backslash
+    return (found[1] for line in lines for found in value.finditer(line))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema.typing import C_DLT_ID
 
-from dagster_qdrant.destination.tables.chunks import END, START, TEXT
+from dagster_qdrant.destination.tables.chunks import END, PARENT_ID, START, TEXT
 from dagster_qdrant.destination.tables.table_plan import DELETED
 from dagster_qdrant.errors import QdrantTerminalError
 from dagster_qdrant.qdrant.connection import Connection
@@ -23,8 +23,6 @@ from dagster_qdrant.qdrant.queries import Fused, Wanted, fused_scores, query_req
 if TYPE_CHECKING:
     from qdrant_client import models
 
-# dlt's link from a row of a list to the row that the list is in.
-PARENT_ID = "_dlt_parent_id"
 # How many chunks of each way are fetched for a row that is wanted, and at least.
 _CHUNKS_A_ROW, _LEAST_CHUNKS = 4, 200
 # How much further is looked where these are of too few rows.

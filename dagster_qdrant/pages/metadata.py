@@ -328,7 +328,7 @@ class _Reader:
         yield from Preview(
             self._client.connection,
             self._client.collections.name(name),
-            key=[column for column, hints in columns.items() if hints.get("primary_key")],
+            key=[column for column in self._key_of(name) if column in columns],
             embed=list(embed),
             vector_name=vector_name if vector else None,
             distance=vector.distance.value if vector else "Cosine",
@@ -336,6 +336,14 @@ class _Reader:
             with_rows=self._with_rows,
             with_map=self._with_map,
         ).entries()
+
+    def _key_of(self, name: str) -> list[str]:
+        """The columns by which a reader knows rows; chunks have those of their row beside them."""
+        tables, root = self._client.schema.tables, name
+        while root in tables and tables[root].get("parent"):
+            root = str(tables[root]["parent"])
+        columns = tables[root]["columns"] if root in tables else {}
+        return [column for column, hints in columns.items() if hints.get("primary_key")]
 
     def _largest_with_texts(self) -> tuple[str, models.CollectionInfo] | None:
         """The largest table whose collection has vectors."""

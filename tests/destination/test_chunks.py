@@ -7,7 +7,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from pydantic import BaseModel
 from qdrant_client import models
 
-from dagster_qdrant import qdrant_adapter
+from dagster_qdrant import QdrantTerminalError, qdrant_adapter
+from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from tests.conftest import Load
 
@@ -219,7 +220,7 @@ def test_rows_that_were_never_looked_at_are_refused(load: Load, tmp_path):
     def files():
         yield dlt.mark.with_file_import(str(file), "jsonl", 1, hints=like)
 
-    with pytest.raises(PipelineStepFailed, match="with texts and without a chunk"):
+    with pytest.raises(PipelineStepFailed, match="with a text and without a chunk"):
         load(qdrant_adapter(files(), embed=["title", "body"], chunk=True))
 
 
@@ -262,6 +263,56 @@ def test_a_load_without_rows_leaves_chunks_as_they_are(load: Load, resource, dat
     load(docs())
     load([docs([]), dlt.resource([{"id": 1}], name="others")])
     assert resource.search(dataset, "docs", "banana tree", limit=1)[0].passages
+
+
+def test_keywords_may_come_and_go_without_a_new_cut(load: Load, resource, dataset):
+    load(docs())
+    done = counts(load(docs(DOCS[1:], said={"keywords": True})))
+    assert done["docs__chunks"].texts == 0
+    [hit] = resource.search(dataset, "docs", "banana", limit=1, mode="keywords")
+    assert LAST in hit.passages[0].text
+    load(docs(DOCS[1:]))
+    assert resource.search(dataset, "docs", "banana tree", limit=1)[0].payload["id"] == 1
+
+
+def test_an_embedded_column_is_indexed_only_with_all_rows(load: Load):
+    load(docs())
+    load(docs(said={"index": ["year"]}))
+    with pytest.raises(PipelineStepFailed, match="is to index `title`, which does not stand"):
+        load(docs(DOCS[:1], said={"index": ["year", "title"]}))
+
+
+def test_all_resources_of_a_table_have_to_be_wrapped(load: Load):
+    hints = {"table_name": "docs", "write_disposition": "merge", "primary_key": "id"}
+    others = dlt.resource(DOCS[1:], name="others", **hints)
+    with pytest.raises(PipelineStepFailed, match=r"a row came .* without a chunk: .*'Short'"):
+        load([docs(DOCS[:1], table_name="docs"), others])
+
+
+@pytest.mark.parametrize("disposition", ["merge", "replace"])
+def test_a_load_that_fails_leaves_rows_that_are_found(
+    load: Load, resource, dataset, monkeypatch, disposition
+):
+    load(docs(write_disposition=disposition))
+    of_table = load_job.TableLoader.load
+
+    def fail_for_chunks(loader, windows, report):
+        if loader._plan.table_name == "docs__chunks":
+            raise QdrantTerminalError("no chunks today")
+        of_table(loader, windows, report)
+
+    monkeypatch.setattr(load_job.TableLoader, "load", fail_for_chunks)
+    changed = [DOCS[0] | {"body": "Something else.", "year": 2049}]
+    with pytest.raises(PipelineStepFailed, match="no chunks today"):
+        load(docs(changed, write_disposition=disposition), machine="there")
+    [hit] = resource.search(dataset, "docs", "plants a banana tree", limit=1)
+    assert LAST in hit.passages[0].text
+    monkeypatch.undo()
+    load(docs(changed, write_disposition=disposition), machine="elsewhere")
+    hits = resource.search(dataset, "docs", "plants a banana tree")
+    assert {passage.text for hit in hits for passage in hit.passages if hit.payload["id"] == 1} == {
+        "Rain\nSomething else."
+    }
 
 
 def test_rows_of_which_none_has_a_text_are_found_by_nothing(load: Load, resource, dataset):

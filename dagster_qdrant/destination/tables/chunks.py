@@ -20,6 +20,9 @@ CHUNKS = "chunks"
 # such as rows rarely have.
 TEXT, NUMBER, START, END = "text", "chunk_number", "chunk_start", "chunk_end"
 
+# dlt's link from a row of a list to the row that the list is in.
+PARENT_ID = "_dlt_parent_id"
+
 # Chunks of some 200 to 256 tokens found most in the collections that were measured, smaller ones
 # much less.
 _MOST_TOKENS = 256

@@ -208,6 +208,7 @@ class _CheckedRows(MapItem):
         resource = self._resource = self._resource or dlt.current.resource()
         if isinstance(meta, HintsMeta) and meta.hints:  # dlt takes them over when it writes the row
             self._keys.clear()
+            self._chunks.clear()
             resource = resource._clone()
             resource.merge_hints(meta.hints, bool(meta.create_table_variant))
             if meta.create_table_variant:

@@ -182,6 +182,14 @@ def _give_types(resource: DltResource, key: RowKey) -> None:
     resource.apply_hints(nested_hints=hints)
 
 
+def forget_chunks(resource: DltResource) -> None:
+    """Take out the hints that an extraction with chunks gave to a resource."""
+    hints: Any = resource.nested_hints
+    if isinstance(hints, Mapping) and CHUNKS in hints:
+        left = {name: each for name, each in hints.items() if name != CHUNKS}
+        resource.apply_hints(nested_hints=left)
+
+
 def _embedding_of_pipeline(resource_name: str) -> EmbeddingOptions | None:
     """What embeds the rows that are extracted; None if they go to another destination."""
     pipeline: Any = dlt.current.pipeline()

@@ -1,6 +1,6 @@
 """Where a text is cut into chunks: between paragraphs, lines, sentences or words, and evenly.
 
-The text is tokenized once, and each chunk once more, which tells whether it fits by itself. No
+The text is tokenized once, and a chunk once more where it may not fit by itself. No
 chunk is much smaller than the others: a title, or what is left at the end, says too little to be
 found for what it means. Cuts depend on what stands before them, and at the end of a text on little
 more, so that most chunks of a text stay as they are where it grows.
@@ -27,6 +27,8 @@ _PARAGRAPHS, _LINES, _SENTENCES, _WORDS = (
 )
 # The least size of a chunk that is cut at one of the better places, as a part of the most.
 _LEAST = 0.5
+# As many tokens may a chunk have that the same part of the text has not.
+_SPACES = 2
 # Up to so many times the most, what is left of a text is cut in the middle, give or take.
 _LEFT, _MIDDLE = 1.5, (0.35, 0.65)
 
@@ -73,6 +75,8 @@ class _Cuts:
         size = most
         while True:
             end = max(self._end(begin, size), begin + 1)
+            if self._surely_fits(begin, end, most):
+                return end
             too_many = self._too_many(begin, end, most)
             # By itself it has more tokens than in the text, where a word or character was cut.
             while size == 1 and too_many > 0 and end > begin + 1:
@@ -81,6 +85,13 @@ class _Cuts:
             if too_many <= 0 or size == 1:
                 return end
             size = max(1, size - too_many)
+
+    def _surely_fits(self, begin: int, end: int, most: int) -> bool:
+        """Whether words alone are in it, and few enough: a space at an end may be a token more."""
+        tokens = bisect_left(self._tokens, end) - bisect_left(self._tokens, begin)
+        cuts = ((place, self._text[place - 1]) for place in (begin, end) if place)
+        is_whole = all(place == len(self._text) or letter.isspace() for place, letter in cuts)
+        return is_whole and tokens + _SPACES <= most
 
     def _too_many(self, begin: int, end: int, most: int) -> int:
         return self._measure(self._text[begin:end]) - most
