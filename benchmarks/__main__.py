@@ -20,9 +20,9 @@ from benchmarks.load import MODEL
 from benchmarks.results import Comparison, show
 from dagster_qdrant.embedding.batching import available_cores
 
-CASES = ("first", "again", "local", "memory", "small", "upload", "size", "retrieval")
+CASES = ("first", "again", "local", "memory", "small", "upload", "size", "workers", "retrieval")
 # The others take a quarter of an hour, and a folder with a retrieval collection.
-USUAL = {*CASES} - {"size", "retrieval"}
+USUAL = {*CASES} - {"size", "workers", "retrieval"}
 
 
 def main() -> None:
@@ -43,9 +43,9 @@ def main() -> None:
         **{name: version(name) for name in ("dlt", "fastembed", "onnxruntime", "qdrant-client")},
     }
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    if given.only - {"size"}:
+    if given.only - {"size", "workers"}:
         model_path()
-    if given.only - {"size", "retrieval"}:
+    if given.only - {"size", "workers", "retrieval"}:
         dlts_python()
     start = time.monotonic()
     comparisons: list[Comparison] = []
@@ -56,6 +56,7 @@ def main() -> None:
         "small": lambda: cases.small(sizes),
         "upload": lambda: cases.upload(sizes),
         "size": lambda: cases.size(sizes),
+        "workers": lambda: cases.workers(sizes),
         "retrieval": lambda: cases.retrieval(given.collection),
     }
     for name, case in parts.items():

@@ -30,6 +30,7 @@ class Sizes:
         points: Points of the upload.
         plain_rows: Rows without vectors of the case size.
         vector_rows: Rows with vectors of the case size.
+        worker_rows: Rows of the case workers.
         rounds: Rounds of each case.
         short_rounds: Rounds of what takes a few seconds only.
     """
@@ -41,6 +42,7 @@ class Sizes:
     points: int = 10_000
     plain_rows: int = 1_000_000
     vector_rows: int = 200_000
+    worker_rows: int = 10_000
     rounds: int = 3
     short_rounds: int = 7
 
@@ -53,6 +55,7 @@ QUICK = Sizes(
     points=2_000,
     plain_rows=20_000,
     vector_rows=10_000,
+    worker_rows=2_000,
     rounds=1,
     short_rounds=2,
 )
@@ -207,6 +210,34 @@ def size(sizes: Sizes) -> list[Comparison]:
                 Comparison(case, "seconds", many.seconds, few.seconds, against),
                 _memory(case, [many], [few], against, goal=1.2),
             ]
+    return comparisons
+
+
+def workers(sizes: Sizes) -> list[Comparison]:
+    """A load by several workers beside one by a single step, with a model that waits. One round.
+
+    Only what is done with the rows counts, not the start of the processes, which a cluster's
+    executor has anyway.
+    """
+    comparisons: list[Comparison] = []
+    with ServerProcess() as server:
+
+        def loaded(count: int) -> float:
+            return measure(
+                [
+                    *("-m", "benchmarks.workers", "--url", server.url),
+                    *("--rows", str(sizes.worker_rows), "--workers", str(count)),
+                    *("--dataset", f"workers{count}", "--milliseconds", "30"),
+                ],
+                environment={"RUNTIME__DLTHUB_TELEMETRY": "false"},
+            ).seconds
+
+        alone = loaded(1)
+        for count in (2, 4):
+            share, what = alone / count, f"{count} workers, seconds"
+            comparisons.append(
+                Comparison("workers", what, loaded(count), share, f"1/{count} of 1", goal=1.1)
+            )
     return comparisons
 
 

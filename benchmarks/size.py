@@ -32,7 +32,7 @@ def main() -> None:
     if given.vectors:
         _replace_the_model()
     resource = dlt.resource(
-        _rows(given.rows), name="products", write_disposition="merge", primary_key="id"
+        rows_of(given.rows), name="products", write_disposition="merge", primary_key="id"
     )
     pipeline = dlt.pipeline(
         given.dataset,
@@ -50,7 +50,7 @@ def main() -> None:
     print(json.dumps({"seconds": seconds}))
 
 
-def _rows(count: int) -> Iterator[list[dict[str, Any]]]:
+def rows_of(count: int) -> Iterator[list[dict[str, Any]]]:
     for first in range(0, count, _PAGE):
         yield [
             {"id": number, "price": 1.5 + number % 700, "text": f"product {number}, one of many"}
@@ -58,10 +58,17 @@ def _rows(count: int) -> Iterator[list[dict[str, Any]]]:
         ]
 
 
-def _replace_the_model() -> None:
-    """A real model would take hours, and its memory does not depend on the number of rows."""
+def vectors_of(texts: Sequence[str]) -> Any:
+    """Small vectors that follow from the texts, quickly."""
     import numpy as np
 
+    seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
+    spread = seeds[:, None] * np.arange(1, VECTOR_SIZE + 1, dtype=np.uint64)
+    return (spread % 1_000).astype(np.float32) / 1_000 + 0.001
+
+
+def _replace_the_model() -> None:
+    """A real model would take hours, and its memory does not depend on the number of rows."""
     from dagster_qdrant.embedding import embedder, local, options
 
     class Embedder:
@@ -72,10 +79,8 @@ def _replace_the_model() -> None:
             self.options = given
 
         def start(self, texts: Sequence[str]) -> local.TextsInModel:
-            seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
-            spread = seeds[:, None] * np.arange(1, VECTOR_SIZE + 1, dtype=np.uint64)
             made: Future[Any] = Future()
-            made.set_result((spread % 1_000).astype(np.float32) / 1_000 + 0.001)
+            made.set_result(vectors_of(texts))
             jobs = [(list(range(len(texts))), made)]
             return local.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
 

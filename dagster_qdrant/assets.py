@@ -27,6 +27,7 @@ from dagster_qdrant.runs.definitions import keep_plan, own_function
 from dagster_qdrant.runs.idle_runs import refuse_idle_runs
 from dagster_qdrant.runs.partition_source import of_first_partition, takes_partition
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, default_op_name, with_deps
+from dagster_qdrant.runs.step_graph import graph_assets, refuse_unfit_workers
 
 if TYPE_CHECKING:
     from dagster_qdrant.runs.plan import Deps, DltData
@@ -48,6 +49,9 @@ def qdrant_assets(
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
     checks: bool | Literal["blocking"] = False,
+    workers: int | None = None,
+    worker_tags: Mapping[str, Any] | None = None,
+    io_manager_key: str = "io_manager",
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """Decorator that makes one asset of each resource of a dlt source.
 
@@ -70,6 +74,11 @@ def qdrant_assets(
         retry_policy: How runs are retried after transient failures.
         checks: Whether each load is followed by asset checks of its collections. "blocking": a
             check that fails keeps assets downstream from being materialized.
+        workers: How many steps of the run load the rows, each a part of them, wherever the job's
+            executor runs it. The assets then are a graph of steps, and the function runs in each:
+            once to extract, once a part, once to complete. Default: one step does all.
+        worker_tags: With `workers`, further tags of the steps that load a part, say for a GPU.
+        io_manager_key: With `workers`, the IO manager that brings parts from step to step.
 
     Returns:
         A decorator for a function that runs the load.
@@ -105,6 +114,9 @@ def qdrant_assets(
         hooks=hooks,
         pool=pool,
         retry_policy=retry_policy,
+        workers=workers,
+        worker_tags=worker_tags,
+        io_manager_key=io_manager_key,
     )
 
 
@@ -124,6 +136,9 @@ def build_qdrant_assets(
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
     checks: bool | Literal["blocking"] = False,
+    workers: int | None = None,
+    worker_tags: Mapping[str, Any] | None = None,
+    io_manager_key: str = "io_manager",
     resource_key: str = DEFAULT_RESOURCE_KEY,
 ) -> AssetsDefinition:
     """Make one asset of each resource of a dlt source, without a function of one's own.
@@ -135,6 +150,9 @@ def build_qdrant_assets(
     With a `partitions_def`, `dlt_source` may be a function that makes the source of a partition
     from its key; the assets' names are those of the first partition's source. `resource_key` is the
     key of the `QdrantResource` that loads, where a project has several.
+
+    With `workers`, the load is several steps of the run, on whatever machines the job's executor
+    has. See the guide "Many workers".
 
     Examples:
         >>> movies = build_qdrant_assets(
@@ -165,6 +183,9 @@ def build_qdrant_assets(
         hooks=hooks,
         pool=pool,
         retry_policy=retry_policy,
+        workers=workers,
+        worker_tags=worker_tags,
+        io_manager_key=io_manager_key,
         required_resource_keys={resource_key},
     )
     def assets(
@@ -185,10 +206,17 @@ def _assets_of(
     group_name: str | None,
     partitions_def: PartitionsDefinition | None,
     backfill_policy: BackfillPolicy | None,
+    workers: int | None,
+    worker_tags: Mapping[str, Any] | None,
+    io_manager_key: str,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """A decorator that makes assets of a plan; what is in `options` is Dagster's."""
     refuse_unknown_checks(checks)
+    refuse_unfit_workers(workers)
+    workers = workers or 1
+    if worker_tags and workers == 1:
+        raise ValueError("`worker_tags` are of the steps of `workers`, and these are not given.")
     specs = with_deps(plan.specs(), deps)
     keys = {resource: spec.key for resource, spec in specs.items()}
     if group_name and any(spec.group_name for spec in specs.values()):
@@ -197,16 +225,32 @@ def _assets_of(
             "one of the two places."
         )
     if isinstance(partitions_def, TimeWindowPartitionsDefinition) and backfill_policy is None:
-        backfill_policy = BackfillPolicy.single_run()
+        # Of many partitions, workers load one at a time.
+        backfill_policy = None if workers > 1 else BackfillPolicy.single_run()
+    checked = check_specs(plan, keys, blocking=checks == "blocking") if checks else None
 
     def decorate(function: Callable[..., Any]) -> AssetsDefinition:
+        if workers > 1:
+            return graph_assets(
+                refuse_idle_runs(function),
+                plan,
+                specs,
+                workers=workers,
+                worker_tags=worker_tags,
+                io_manager_key=io_manager_key,
+                check_specs=checked or (),
+                group_name=group_name,
+                partitions_def=partitions_def,
+                backfill_policy=backfill_policy,
+                **options,
+            )
         assets_def = multi_asset(
             group_name=group_name,
             can_subset=True,
             partitions_def=partitions_def,
             backfill_policy=backfill_policy,
             specs=list(specs.values()),
-            check_specs=check_specs(plan, keys, blocking=checks == "blocking") if checks else None,
+            check_specs=checked,
             **options,
         )(own_function(refuse_idle_runs(function)))
         keep_plan(assets_def, plan, keys)

@@ -172,6 +172,21 @@ class QdrantLoad(Resolvable):
     op_tags: Annotated[
         Optional[Mapping[str, Any]], Resolver.default(description="Tags of the op.")
     ] = None
+    workers: Annotated[
+        Optional[int],
+        Resolver.default(
+            description="How many steps of the run load the rows, each a part of them, wherever "
+            "the executor runs it. Default: one step does all."
+        ),
+    ] = None
+    worker_tags: Annotated[
+        Optional[Mapping[str, Any]],
+        Resolver.default(description="Further tags of the steps that load a part."),
+    ] = None
+    io_manager_key: Annotated[
+        str,
+        Resolver.default(description="The IO manager that brings parts from step to step."),
+    ] = "io_manager"
     checks: Annotated[
         Union[bool, Literal["blocking"]],
         Resolver(
@@ -283,6 +298,9 @@ class QdrantCollectionsComponent(Component, Resolvable):
             pool=load.pool,
             retry_policy=load.retry_policy,
             checks=load.checks,
+            workers=load.workers,
+            worker_tags=load.worker_tags,
+            io_manager_key=load.io_manager_key,
             resource_key=resource_key,
         )
 

@@ -194,8 +194,12 @@ class QdrantResource(TableSearch, QdrantOptions):
         """
         from dagster_qdrant.runs.idle_runs import watched
         from dagster_qdrant.runs.run import run_load
+        from dagster_qdrant.runs.step_graph import workers_of
+        from dagster_qdrant.runs.worker_steps import run_step
 
-        events = run_load(
+        is_asset = isinstance(context, AssetExecutionContext)
+        run: Any = run_step if is_asset and workers_of(context.assets_def) > 1 else run_load
+        events = run(
             self,
             context,
             dlt_source=dlt_source,

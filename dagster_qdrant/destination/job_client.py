@@ -57,6 +57,7 @@ from dagster_qdrant.destination.loads.load_package import (
     lines_of,
 )
 from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
+from dagster_qdrant.destination.loads.shared_load import share_of_load
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
     refuse_rows_of_another_key,
@@ -289,7 +290,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             refuse_unfit_service(
                 plan, collections, self.config.embedding, is_new_table=is_new_table
             )
-            if is_new_table and plan.embed:
+            if is_new_table and plan.embed and share_of_load() is None:
                 # All of its rows are going to need the model, which is loaded while collections
                 # are made. A table that is there may have no new text.
                 preload_embedder(self.config.embedding)

@@ -13,6 +13,7 @@ from dagster_qdrant.destination.configuration import QdrantDestinationConfigurat
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.load_leases import (
     LoadLease,
+    LoadOverError,
     LoadTakenBackError,
     remove_stragglers,
 )
@@ -80,6 +81,11 @@ class QdrantLoadJob(RunnableLoadJob):
             remove_stragglers(self._load_id, client.dlt_tables, client.collections)
             raise
         except QdrantNotFoundError as error:
+            if self._lease.is_joined:  # what other processes have loaded is lost with it
+                raise LoadOverError(
+                    self._load_id,
+                    f"lost the collection `{self._plan.target}`, which was deleted meanwhile",
+                ) from error
             # dlt creates collections once a load, and loads files once that it knows are loaded.
             ensure_collection(client.collections, self._plan, self._config.embedding)
             start_over(self._load_id, self._plan)

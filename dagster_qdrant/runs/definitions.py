@@ -8,7 +8,7 @@ from functools import partial, update_wrapper
 from types import FunctionType
 from typing import Any
 
-from dagster import AssetCheckKey, AssetKey, AssetsDefinition, OpDefinition
+from dagster import AssetCheckKey, AssetKey, AssetsDefinition, GraphDefinition, OpDefinition
 
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
 
@@ -59,7 +59,8 @@ def keep_plan(
         keys: The keys of the assets by the name of their resource.
     """
     outputs = _asset_keys(definition)
-    vars(_function(definition))[_DEFINITION] = _Definition(plan, keys, outputs)
+    for function in step_functions(definition):
+        vars(function)[_DEFINITION] = _Definition(plan, keys, outputs)
 
 
 def plan_of(definition: AssetsDefinition) -> QdrantAssetsPlan | None:
@@ -87,15 +88,19 @@ def keys_of(definition: AssetsDefinition, plan: QdrantAssetsPlan) -> dict[str, A
     return {name: now.get(key, key) for name, key in keys.items()}
 
 
+def step_functions(definition: AssetsDefinition) -> list[Any]:
+    """The functions of a definition's steps: of its op, or of those in its graph."""
+    if not definition.is_executable:
+        return []
+    node = definition.node_def
+    steps = node.node_defs if isinstance(node, GraphDefinition) else [node]
+    computed: list[Any] = [step.compute_fn for step in steps if isinstance(step, OpDefinition)]
+    return [getattr(compute, "decorated_fn", compute) for compute in computed]
+
+
 def _kept(definition: AssetsDefinition) -> _Definition | None:
-    if not definition.is_executable or not isinstance(definition.node_def, OpDefinition):
-        return None
-    return getattr(_function(definition), _DEFINITION, None)
-
-
-def _function(definition: AssetsDefinition) -> Any:
-    compute: Any = definition.op.compute_fn
-    return getattr(compute, "decorated_fn", compute)
+    kept = (getattr(function, _DEFINITION, None) for function in step_functions(definition))
+    return next((each for each in kept if each is not None), None)
 
 
 def _asset_keys(definition: AssetsDefinition) -> dict[str, AssetKey]:

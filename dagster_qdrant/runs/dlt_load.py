@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dlt
 from dagster import AssetKey, DagsterInvariantViolationError
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from dagster_qdrant.runs.options import QdrantOptions
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound="DltLoad")
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,38 @@ class Loaded:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - start
 
 
+@contextmanager
+def opened_pipeline(
+    resource: QdrantOptions,
+    name: str,
+    dataset: str | None,
+    partition: str | None,
+    fill: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Pipeline]:
+    """A dlt pipeline in a folder of its own, for the time of a `with` block.
+
+    Args:
+        resource: The place and the options.
+        name: The pipeline's name.
+        dataset: The dataset's name, as dlt normalizes it.
+        partition: The partition that is loaded.
+        fill: Called with the pipeline's folder before the pipeline is made.
+    """
+    with TemporaryDirectory(prefix="dagster_qdrant_") as directory:
+        fill(Path(directory) / name)
+        pipeline = dlt.pipeline(
+            pipeline_name=name,
+            pipelines_dir=directory,
+            destination=resource.destination(partition=partition),
+            dataset_name=dataset,  # type: ignore[arg-type]  # None too
+        )
+        pipeline.runtime_config.intercept_signals = False  # dlt's handlers forget a signal
+        try:
+            yield pipeline
+        finally:
+            pipeline.deactivate()
+
+
 class DltLoad:
     """A load of one part.
 
@@ -162,6 +197,8 @@ class DltLoad:
         interruption: What watches for signals that tell the run to stop.
     """
 
+    _embeds_here = True
+
     def __init__(
         self, part: Part, resource: QdrantOptions, loaded: Loaded, interruption: Interruption
     ) -> None:
@@ -171,20 +208,16 @@ class DltLoad:
         self._interruption = interruption
         self._entered = ExitStack()
 
-    def __enter__(self) -> DltLoad:
+    def __enter__(self: T) -> T:
         self._begun = time.monotonic()
-        directory = self._entered.enter_context(TemporaryDirectory(prefix="dagster_qdrant_"))
-        config = self._resource.configuration()
-        self._pipeline: Pipeline = dlt.pipeline(
-            pipeline_name=self._part.plan.pipeline_name,
-            pipelines_dir=directory,
-            destination=self._resource.destination(partition=self._part.partition),
-            # Normalized already: dlt would warn, each time it looks, that it has to.
-            dataset_name=self._part.plan.dataset(config),  # type: ignore[arg-type]  # None too
-        )
-        self._entered.callback(self._pipeline.deactivate)
-        self._pipeline.runtime_config.intercept_signals = False  # dlt's handlers forget a signal
+        self._pipeline = self._entered.enter_context(self._open_pipeline())
         return self
+
+    def _open_pipeline(self) -> AbstractContextManager[Pipeline]:
+        plan = self._part.plan
+        # Normalized already: dlt would warn, each time it looks, that it has to.
+        dataset = plan.dataset(self._resource.configuration())
+        return opened_pipeline(self._resource, plan.pipeline_name, dataset, self._part.partition)
 
     def __exit__(self, *exception: object) -> None:
         self._entered.close()
@@ -238,11 +271,20 @@ class DltLoad:
         with Container().injectable_context(TimeIntervalContext(self._part.interval)):
             yield
 
+    @property
+    def loaded(self) -> Loaded:
+        """The results of the run so far."""
+        return self._loaded
+
+    @property
+    def _schema_name(self) -> str:
+        return str(self._part.source.name)
+
     @contextmanager
     def client(self) -> Iterator[QdrantJobClient]:
         """The destination's client; while it is open, a local path is not opened again."""
         # The source's schema: a pipeline may have loaded others before.
-        with self._pipeline.destination_client(self._part.source.name) as client:
+        with self._pipeline.destination_client(self._schema_name) as client:
             if not isinstance(client, QdrantJobClient):
                 raise DagsterInvariantViolationError("The pipeline's destination is not Qdrant.")
             yield client
@@ -260,8 +302,7 @@ class DltLoad:
         for table, counts in loaded.last_counts.items():
             loaded.counts.setdefault(table, LoadCounts()).add(counts)
         # The state goes into the pipeline's default schema, which may be a load of its own.
-        schema_name = self._part.source.name
-        own = [load.load_id for load in info.load_packages if load.schema_name == schema_name]
+        own = [p.load_id for p in info.load_packages if p.schema_name == self._schema_name]
         loaded.load_ids += own or info.loads_ids
         tables = loaded.tables_of(self._part.source, client.schema)
         for name, resource in self._part.source.selected_resources.items():
@@ -283,15 +324,18 @@ class DltLoad:
         try:
             return self._pipeline.load()
         except PipelineStepFailed:
-            with last_words():
-                for load_id in self._pipeline.list_normalized_load_packages():
-                    try:
-                        client.load(load_id).give_up()
-                    except QdrantError as error:  # the first failure tells more
-                        logger.warning(
-                            "The next run has to find out that load %s failed. %s", load_id, error
-                        )
+            self._give_up(client)
             raise
+
+    def _give_up(self, client: QdrantJobClient) -> None:
+        with last_words():
+            for load_id in self._pipeline.list_normalized_load_packages():
+                try:
+                    client.load(load_id).give_up()
+                except QdrantError as error:  # the first failure tells more
+                    logger.warning(
+                        "The next run has to find out that load %s failed. %s", load_id, error
+                    )
 
     def _prepare_model(self) -> None:
         """Refuse models that are not known before a source is read, perhaps for hours.
@@ -314,5 +358,5 @@ class DltLoad:
         schemas = self._pipeline.schemas  # as the dataset has them
         known = {table for name in schemas for table in schemas[name].tables}
         named = {named_table(resource, self._part.source.schema) for resource in embedding}
-        if named - {None, *known}:
+        if self._embeds_here and named - {None, *known}:
             preload_embedder(config.embedding)

@@ -10,6 +10,7 @@ from dagster import (
     AssetCheckKey,
     AssetCheckResult,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     DagsterInvariantViolationError,
     MaterializeResult,
@@ -19,6 +20,7 @@ from dagster_dlt.translator import DagsterDltTranslator
 from dlt.extract import DltResource, DltSource
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.loads.shared_load import owners_known
 from dagster_qdrant.destination.tables.resource_tables import named_table, tables_in
 from dagster_qdrant.destination.tables.row_check import check_rows
 from dagster_qdrant.pages.metadata import (
@@ -36,6 +38,7 @@ from dagster_qdrant.runs.last_load import LastLoad, points_of_load
 from dagster_qdrant.runs.partitions import interval_of, partitions_of
 from dagster_qdrant.runs.plan import QdrantAssetsPlan, as_source, disposition_of, is_source
 from dagster_qdrant.runs.run_log import Context, logs_shown
+from dagster_qdrant.runs.run_owner import runs_of
 from dagster_qdrant.translator import QdrantDltTranslator
 
 if TYPE_CHECKING:
@@ -58,26 +61,23 @@ def run_load(
     """Load a source and report each table; see `QdrantResource.run`."""
 
     def plan(source: Source | None) -> QdrantAssetsPlan:
-        return _plan(context, source, dataset_name, pipeline_name, translator)
+        return plan_of_run(context, source, dataset_name, pipeline_name, translator)
 
-    checks: Set[AssetCheckKey] = frozenset()
-    if isinstance(context, AssetExecutionContext):
-        checks, selected_assets = context.selected_asset_check_keys, context.selected_asset_keys
-        apart = {key for key in checks if key.asset_key not in selected_assets}
-        if apart:
-            checked = plan_of(context.assets_def) or plan(None)
-            keys = keys_of(context.assets_def, checked)
-            with interruption_heeded():
-                results_apart = list(check_apart(resource, checked, keys, context, apart))
-            yield from results_apart
-            if not selected_assets:
-                return
+    checks, selected_assets = selection_of(context)
+    if checks:
+        yield from checked_apart(resource, context, plan)
+        if not selected_assets:
+            return
     with interruption_heeded(), as_failure():
-        parts = _parts(context, dlt_source, plan, extract_options)
+        parts = parts_of(context, dlt_source, plan, extract_options)
     loaded = Loaded()
     former: dict[str, FormerVersion | None] = {}
     results: list[Result] = []
-    with logs_shown(context) as log, interruption_heeded() as interruption:
+    with (
+        logs_shown(context) as log,
+        owners_known(runs_of(context.instance)),
+        interruption_heeded() as interruption,
+    ):
         for number, part in enumerate(parts, start=1):
             partition = part.partition if len(parts) > 1 else None
             log.partition = partition
@@ -85,7 +85,7 @@ def run_load(
                 load.extract(extract_options)
                 with load.client() as client:
                     if number == 1 and isinstance(context, AssetExecutionContext):
-                        loaded.known = _known_tables(context, client, part)
+                        loaded.known = known_tables(context, client, part)
                         tables = loaded.tables_of(part.source, client.schema)
                         former = {
                             name: FormerVersion.of(context, key, client, tables[name])
@@ -105,7 +105,7 @@ def run_load(
                     )
                     if number == len(parts):
                         with client.described_once():
-                            results = _results(
+                            results = results_of(
                                 client,
                                 resource=resource,
                                 context=context,
@@ -117,7 +117,30 @@ def run_load(
     yield from results
 
 
-def _known_tables(
+def selection_of(context: Context) -> tuple[Set[AssetCheckKey], Set[AssetKey]]:
+    """The checks and the assets that a run is to bring; none in an op."""
+    if not isinstance(context, AssetExecutionContext):
+        return frozenset(), frozenset()
+    return context.selected_asset_check_keys, context.selected_asset_keys
+
+
+def checked_apart(
+    resource: QdrantOptions,
+    context: Context,
+    plan: Callable[[Source | None], QdrantAssetsPlan],
+) -> list[AssetCheckResult]:
+    """The checks of a run whose assets it does not load."""
+    checks, assets = selection_of(context)
+    apart = {key for key in checks if key.asset_key not in assets}
+    if not apart or not isinstance(context, AssetExecutionContext):
+        return []
+    checked = plan_of(context.assets_def) or plan(None)
+    keys = keys_of(context.assets_def, checked)
+    with interruption_heeded():
+        return list(check_apart(resource, checked, keys, context, apart))
+
+
+def known_tables(
     context: AssetExecutionContext, client: QdrantJobClient, part: Part
 ) -> dict[str, set[str]]:
     """The tables of the last materializations, where the schema alone does not tell them."""
@@ -131,7 +154,7 @@ def _known_tables(
     return known
 
 
-def _parts(
+def parts_of(
     context: Context,
     dlt_source: Source | Callable[[str], Source] | None,
     plan: Callable[[Source | None], QdrantAssetsPlan],
@@ -223,7 +246,7 @@ def _show_partition(
         )
 
 
-def _results(
+def results_of(
     client: QdrantJobClient,
     *,
     resource: QdrantOptions,
@@ -268,13 +291,14 @@ def _results(
     return results
 
 
-def _plan(
+def plan_of_run(
     context: Context,
     dlt_source: Source | None,
     dataset_name: str | None,
     pipeline_name: str | None,
     translator: DagsterDltTranslator | None,
 ) -> QdrantAssetsPlan:
+    """What a run loads: what its assets were defined with, or what `run` was given."""
     plan = plan_of(context.assets_def) if isinstance(context, AssetExecutionContext) else None
     if plan is None:
         if dlt_source is None:

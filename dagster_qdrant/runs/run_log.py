@@ -20,6 +20,7 @@ class _DagsterLogHandler(logging.Handler):
         super().__init__(logging.INFO)
         self._log = context.log
         self.partition: str | None = None  # the one at work, in a run over several
+        self.part: str | None = None  # the one that a step loads, "2 of 4"
         self._managed = tuple(context.instance.managed_python_loggers)
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -30,7 +31,8 @@ class _DagsterLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         of_partition = "" if self.partition is None else f"Partition `{self.partition}`: "
-        self._log.log(record.levelno, f"{of_partition}{record.getMessage()}")
+        of_part = "" if self.part is None else f"Part {self.part}: "
+        self._log.log(record.levelno, f"{of_partition}{of_part}{record.getMessage()}")
 
 
 class _LogLevel:

@@ -54,6 +54,7 @@ class LoadRecord:
         heartbeat: Rises while it runs.
         tables: The tables that it appends to.
         claims: What it has, or waits to have, for itself.
+        owner: Whose it is, if several processes share it.
     """
 
     load_id: str
@@ -62,6 +63,7 @@ class LoadRecord:
     heartbeat: int = 0
     tables: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -346,6 +348,7 @@ class DltTables:
             heartbeat=payload.get(field("heartbeat"), 0),
             tables=tuple(payload.get(field("tables"), ())),
             claims=Claim.read(payload.get(field("claims"), ())),
+            owner=payload.get(field("owner"), ""),
         )
 
     def begin_load(self, load: LoadRecord) -> None:
@@ -357,6 +360,8 @@ class DltTables:
             field("tables"): list(load.tables),
             field("claims"): [claim.to_payload() for claim in load.claims],
         }
+        if load.owner:
+            begun[field("owner")] = load.owner
         self._store_load(load.load_id, load.status, begun)
 
     def claim(self, load_id: str, claims: Iterable[Claim]) -> None:

@@ -34,6 +34,12 @@ from dagster_qdrant.destination.loads.load_package import (
 )
 from dagster_qdrant.destination.loads.loaded_rows import LoadedRows, forget
 from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
+from dagster_qdrant.destination.loads.shared_load import (
+    PartRows,
+    Share,
+    part_rows,
+    share_of_load,
+)
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.table_chain import table_chain
 from dagster_qdrant.destination.tables.table_plan import chunks_table
@@ -86,21 +92,29 @@ class Load:
         return lease_of(self._load_id) or keep_lease(self._load_id, self._make_lease())
 
     def _make_lease(self) -> LoadLease:
+        options, share = self._config.connection, share_of_load()
+        return LoadLease(
+            self._record(share),
+            self._config.abandoned_after,
+            lambda: connect(options),
+            is_new=is_untouched(self._load_id),
+            share=share,
+        )
+
+    def _record(self, share: Share | None) -> LoadRecord:
+        """The load as it is to be written down."""
+        owner = share.owner if share else ""
+        if share and share.begun:  # what it claims is written down already
+            return LoadRecord(self._load_id, self._pipeline_name, LoadStatus.RUNNING, owner=owner)
         data_tables = loaded_tables(self._load_id) - set(self._schema.dlt_table_names())
         plans = [self._plan_of(name) for name in sorted(data_tables)]
-        record = LoadRecord(
+        return LoadRecord(
             self._load_id,
             self._pipeline_name,
             LoadStatus.RUNNING,
             tables=tuple(p.table_name for p in plans if p.write_disposition == "append"),
             claims=tuple(self._claims(plans)),
-        )
-        options = self._config.connection
-        return LoadLease(
-            record,
-            self._config.abandoned_after,
-            lambda: connect(options),
-            is_new=is_untouched(self._load_id),
+            owner=owner,
         )
 
     def _claims(self, plans: list[TablePlan]) -> Iterator[Claim]:
@@ -143,21 +157,36 @@ class Load:
     def complete(self) -> None:
         """Remove what the load outdates, then write down that it is complete.
 
+        Of a part of the load, keep what has to be known of its rows when the load ends.
+
         Raises:
             LoadTakenBackError: If another run of the pipeline took the load for dead.
             QdrantTransientError: If a collection changed while it was embedded again.
         """
-        lease = self.lease
+        lease, share = self.lease, share_of_load()
         with lease.alive(self._dlt_tables):
-            if not lease.is_complete:
+            if share and share.part is not None:
+                part_rows.add(self._load_id, self._rows_of_part())
+            elif not lease.is_complete:
                 self._complete(lease)
         end_lease(self._load_id)
         forget(self._load_id)
 
+    def _rows_of_part(self) -> PartRows:
+        failed = failed_tables(self._load_id)
+        rows = LoadedRows(self._load_id, self._config)
+        plans = [self._plan_of(name) for name in sorted(loaded_tables(self._load_id) - failed)]
+        return PartRows(
+            ids={plan.table_name: rows.ids(plan) for plan in plans if plan.is_exclusive},
+            row_ids={p.table_name: list(rows.row_ids(p)) for p in plans if p.merges_nested},
+            failed=frozenset(failed),
+        )
+
     def _complete(self, lease: LoadLease) -> None:
         load_id, dlt_tables, collections = self._load_id, self._dlt_tables, self._collections
         loaded = loaded_tables(load_id)
-        if failed := failed_tables(load_id):
+        failed = failed_tables(load_id).union(*(part.failed for part in part_rows.of(load_id)))
+        if failed:
             logger.warning(
                 "Rows of %s could not be loaded, so the rows that were there before stay.",
                 ", ".join(f"`{table}`" for table in sorted(failed)),

@@ -7,17 +7,19 @@ next load of the same pipeline takes back what a dead one appended, and then cou
 complete.
 
 Whether another load is alive is told by its heartbeat moving between two looks. No clock is
-compared with another machine's.
+compared with another machine's. A load that several steps of a run share is silent while these wait
+in a queue, so whether it is alive is told by its owner, the run.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from dagster_qdrant.destination.loads.dlt_tables import (
     DltTables,
@@ -26,7 +28,13 @@ from dagster_qdrant.destination.loads.dlt_tables import (
     LoadStatus,
 )
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
-from dagster_qdrant.errors import QdrantError, QdrantTransientError
+from dagster_qdrant.destination.loads.shared_load import OwnerState, Share, state_of_owner
+from dagster_qdrant.errors import (
+    QdrantError,
+    QdrantNotFoundError,
+    QdrantTerminalError,
+    QdrantTransientError,
+)
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection
 from dagster_qdrant.qdrant.points import matches
@@ -37,6 +45,9 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT = 1.0  # seconds, at most
 _REPORT_INTERVAL = 5.0
 _PAUSED = -1  # the heartbeat of a load that was told to stop: nobody is at work for it
+# Seconds of silence after which a load counts as dead that several steps of a run share, where
+# nobody can tell what became of the run.
+_PATIENCE = 12 * 3600.0
 
 
 class LoadTakenBackError(QdrantTransientError):
@@ -50,6 +61,17 @@ class LoadTakenBackError(QdrantTransientError):
         )
 
 
+class LoadOverError(QdrantTerminalError):
+    """A step is to go on with a load that is over."""
+
+    def __init__(self, load_id: str, why: str) -> None:
+        super().__init__(
+            f"Load {load_id}, of which this step is a part, {why}. It cannot be gone on with: "
+            "materialize the assets anew, from their first step. What is embedded already is not "
+            "embedded once more."
+        )
+
+
 class LoadLease:
     """The right of one load to write, as long as it shows that it is alive.
 
@@ -60,6 +82,7 @@ class LoadLease:
             path, no other process gets in between two files of it and finds it silent.
         is_new: Whether the load has written no row yet. Then it does not matter what was written
             down of it before.
+        share: What this process does of the load, if it does not do all of it.
     """
 
     def __init__(
@@ -69,7 +92,9 @@ class LoadLease:
         connect: Callable[[], AbstractContextManager[Connection]],
         *,
         is_new: bool = False,
+        share: Share | None = None,
     ) -> None:
+        self._share = share
         self._load = load
         self._is_new = is_new
         self._load_id = load.load_id
@@ -87,9 +112,15 @@ class LoadLease:
         self.stored_schema: KeptSchema | None = None
         self.is_complete = False  # which dlt need not have noticed when it died
         self._former: list[LoadRecord] = []
-        self._beats = itertools.count(1)
+        # Those of several processes are not to look like one that stands still.
+        self._beats = itertools.count(1 + (secrets.randbelow(1 << 40) if share else 0))
         self._lost = False
         self._looked_up: dict[str, bool] = {}  # whether other loads are complete
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether another process began the load, and perhaps others load parts of it."""
+        return self._share is not None and self._share.begun
 
     @contextmanager
     def alive(self, dlt_tables: DltTables) -> Iterator[None]:
@@ -123,6 +154,8 @@ class LoadLease:
         """Say that nobody is at work for the load any more, so that others need not find out."""
         if self._begun is None or self.is_complete or dlt_tables.has_left_writes:
             return
+        if self._share and state_of_owner(self._share.owner) is not OwnerState.ENDING:
+            return  # other steps may be at work, and this one may be tried again
         with last_words():
             try:
                 dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=_PAUSED)
@@ -143,6 +176,9 @@ class LoadLease:
 
     def _begin(self, dlt_tables: DltTables) -> None:
         """Write the load down, with its claims, before others are looked at."""
+        if self._share and self._share.begun:
+            self._join(self._share, dlt_tables)
+            return
         record = None if self._is_new else dlt_tables.load_record(self._load_id)
         if record is not None and record.status > LoadStatus.RUNNING:
             raise self._taken_back()
@@ -150,6 +186,31 @@ class LoadLease:
         self._is_granted = self.is_complete
         if not self.is_complete:
             dlt_tables.begin_load(self._load)
+        self._begun = time.monotonic()
+
+    def _join(self, share: Share, dlt_tables: DltTables) -> None:
+        """Join a load that another process began."""
+        record = None
+        with suppress(QdrantNotFoundError):
+            record = dlt_tables.load_record(self._load_id)
+        if record is None:
+            raise LoadOverError(
+                self._load_id,
+                "is not known to this process's Qdrant. Its dataset was deleted, or it is a "
+                "`:memory:`, which serves one process alone; take a `path` or a server, or the "
+                "in-process executor",
+            )
+        if record.status > LoadStatus.RUNNING:
+            raise LoadOverError(self._load_id, "was given up, and another load has taken its turn")
+        self.is_complete = record.status is LoadStatus.COMPLETE
+        if self.is_complete and share.part is not None:
+            raise LoadOverError(self._load_id, "is complete")
+        self._load, self._claims = record, record.claims
+        if record.owner != share.owner and not self.is_complete:  # a run goes on with another's
+            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, owner=share.owner)
+        if share.part is None:
+            self._former = self._others(dlt_tables)
+        self._is_granted = True
         self._begun = time.monotonic()
 
     @contextmanager
@@ -212,13 +273,29 @@ class LoadLease:
                 if heartbeat != other.heartbeat:
                     since = now
                     heartbeats[other.load_id] = (other.heartbeat, now)
-                if other.heartbeat == _PAUSED or now - since >= self._abandoned_after:
+                if self._is_dead(other, now - since):
                     logger.warning("Load %s seems to be dead; it is not waited for.", other.load_id)
                     give_up(other, dlt_tables)
             if now - reported >= _REPORT_INTERVAL:
                 reported = now
                 _report_wait(first[0], tickets)
             pause(self._interval / 2)
+
+    def _is_dead(self, other: LoadRecord, silence: float) -> bool:
+        """Whether another load will never go on.
+
+        Args:
+            other: The load.
+            silence: Seconds for which its heartbeat has not moved.
+        """
+        if other.heartbeat == _PAUSED:
+            return True
+        if not other.owner:
+            return silence >= self._abandoned_after
+        if other.owner == self._load.owner:
+            return True  # an attempt of this step that failed
+        state = state_of_owner(other.owner)
+        return silence >= _PATIENCE if state is None else state is OwnerState.OVER
 
     def _others(self, dlt_tables: DltTables) -> list[LoadRecord]:
         unfinished = dlt_tables.unfinished_loads()
@@ -264,19 +341,17 @@ class LoadLease:
         }
         while waiting:
             now = {other.load_id: other for other in self._others(dlt_tables)}
-            silent = time.monotonic() - (self._begun or 0.0) >= self._abandoned_after
+            watched = time.monotonic() - (self._begun or 0.0)
             for load_id, before in list(waiting.items()):
                 record = now.get(load_id)
                 if record is None:
                     del waiting[load_id]  # complete by now
-                elif (
-                    record.status is LoadStatus.FAILED
-                    or record.heartbeat == _PAUSED
-                    or (silent and record.heartbeat == before.heartbeat)
+                elif record.status is LoadStatus.FAILED or self._is_dead(
+                    record, watched if record.heartbeat == before.heartbeat else 0.0
                 ):
                     _take_back(record, dlt_tables, collections)
                     del waiting[load_id]
-                elif record.heartbeat != before.heartbeat:
+                elif record.owner or record.heartbeat != before.heartbeat:
                     del waiting[load_id]  # alive
             if waiting:
                 pause(self._interval / 2)
@@ -318,9 +393,12 @@ def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
         theirs.name for theirs in other.claims for mine in claims if mine.conflicts_with(theirs)
     }
     logger.warning(
-        "Waiting for load %s of pipeline `%s`, which is at work on %s too, to end.",
+        "Waiting for load %s of pipeline `%s`%s, which is at work on %s too, to end.",
         other.load_id,
         other.pipeline_name,
+        f" (run {other.owner.partition(' ')[0]}; if that is dead, terminate it)"
+        if other.owner
+        else "",
         ", ".join(f"`{name}`" for name in sorted(claimed)),
     )
 

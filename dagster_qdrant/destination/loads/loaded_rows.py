@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.loads.load_package import files_of
+from dagster_qdrant.destination.loads.shared_load import part_rows
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.loaded_ids import FileIds, IdSet, LoadedIds
 from dagster_qdrant.destination.writing.row_file import RowFile
@@ -51,6 +52,11 @@ class LoadedRows:
 
     def ids(self, plan: TablePlan) -> IdSet:
         """The ids of the points that the rows of a table are."""
+        if parts := part_rows.of(self.load_id):  # other processes have loaded them
+            joined = IdSet()
+            for part in parts:
+                joined.update(part.ids.get(plan.table_name, IdSet()))
+            return joined
         files = self._files(plan)
         with _guard:
             ids = _of_load(self.load_id).get(plan.table_name)
@@ -60,6 +66,8 @@ class LoadedRows:
 
     def row_ids(self, plan: TablePlan) -> Iterator[str]:
         """The ids that dlt gave to the rows of a table."""
+        for part in part_rows.of(self.load_id):
+            yield from part.row_ids.get(plan.table_name, ())
         for file in self._files(plan):
             yield from file.row_ids()
 

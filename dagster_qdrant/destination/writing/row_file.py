@@ -12,7 +12,7 @@ from dlt.common.storages import FileStorage, ParsedLoadJobFileName
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.point_ids import canonical_json
-from dagster_qdrant.destination.tables.rows import Fingerprints, Row, digest
+from dagster_qdrant.destination.tables.rows import Fingerprints, Row, content_of, digest
 from dagster_qdrant.destination.tables.table_plan import PARTITION, TablePlan
 from dagster_qdrant.errors import QdrantTerminalError
 
@@ -45,8 +45,18 @@ class RowFile:
     def rows(self) -> Iterator[Row]:
         """The rows on their way to become points."""
         made_by = Fingerprints.of(self.plan, self.config.embedding)
-        for number, payload, size in self._lines():
-            yield self._row(payload, number, size, made_by)
+        for number, payload, line in self._lines():
+            yield self._row(payload, number, len(line), made_by)
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The lines of the rows, each with the id of the row's point.
+
+        Rows that are equal or share a key have one id here, however they are told apart later.
+        """
+        for number, payload, line in self._lines():
+            key = self._complete(payload, number)
+            identity = content_of(payload, self.plan) if key is None else key
+            yield line, self.plan.point_id(identity)
 
     def windows(
         self, max_rows: int = WINDOW_ROWS, max_bytes: int = WINDOW_BYTES
@@ -74,13 +84,18 @@ class RowFile:
             if (row_id := payload.get(self.plan.row_id)) is not None:
                 yield row_id
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any], int]]:
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any], str]]:
         with FileStorage.open_zipsafe_ro(str(self.path)) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, json.loads(line), len(line)
+                    yield number, json.loads(line), line
 
     def _row(self, payload: dict[str, Any], number: int, size: int, made_by: Fingerprints) -> Row:
+        key = self._complete(payload, number)
+        return Row.of(payload, self.plan, made_by, size=size, identity=key)
+
+    def _complete(self, payload: dict[str, Any], number: int) -> list[Any] | None:
+        """Add to a row what the file does not say of it; the values of its key, if it has one."""
         plan = self.plan
         payload[plan.load_id] = self.load_id
         if plan.partition is not None:
@@ -97,7 +112,7 @@ class RowFile:
                 f"other rows: {_preview(payload)}. Fill the column, choose another "
                 "`primary_key`, or drop such rows with `resource.add_filter(...)`."
             )
-        return Row.of(payload, plan, made_by, size=size, identity=key)
+        return [payload[name] for name in plan.key] if plan.key else None
 
     def _link_within(self, partition: str, payload: dict[str, Any]) -> None:
         """Have a row's links lead to rows of its partition: another may have the same rows."""

@@ -1,0 +1,98 @@
+"""One process of a benchmark: load rows with some workers, each a process of its own.
+
+The stand-in for a model waits as long as one would compute, and needs no processor for it: so it
+shows what workers cost and gain on a machine that has not as many processors as there are workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dagster as dg
+import dlt
+
+from benchmarks.size import VECTOR_SIZE, rows_of, vectors_of
+from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
+
+_GIVEN = "BENCHMARK_WORKERS"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--milliseconds", type=float, required=True, help="waited for a text")
+    given = parser.parse_args()
+
+    os.environ[_GIVEN] = json.dumps(vars(given))  # for the processes of the steps
+    job = dg.build_reconstructable_job("benchmarks.workers", "job_of")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        dg.DagsterInstance.local_temp(folder) as instance,
+    ):
+        start = time.perf_counter()
+        result = dg.execute_job(job, instance, raise_on_error=True)
+        whole = time.perf_counter() - start
+        [event] = result.get_asset_materialization_events()
+        shown = event.materialization.metadata
+    if shown["rows_embedded"].value != given.rows:
+        raise RuntimeError(f"{shown['rows_embedded'].value} rows were embedded.")
+    print(json.dumps({"seconds": shown["seconds_load"].value, "run": whole}))
+
+
+def job_of() -> dg.JobDefinition:
+    given = json.loads(os.environ[_GIVEN])
+    _wait_instead_of_a_model(given["milliseconds"] / 1000)
+    resource = dlt.resource(
+        rows_of(given["rows"]), name="products", write_disposition="merge", primary_key="id"
+    )
+    assets = build_qdrant_assets(
+        dlt_source=qdrant_adapter(resource, embed="text"),
+        dataset_name=given["dataset"],
+        workers=given["workers"],
+    )
+    return dg.Definitions(
+        assets=[assets],
+        resources={
+            "qdrant": QdrantResource(location=given["url"], preview=False, vector_map=False)
+        },
+        jobs=[dg.define_asset_job("load", executor_def=dg.multiprocess_executor)],
+    ).resolve_job_def("load")
+
+
+def _wait_instead_of_a_model(seconds: float) -> None:
+    from dagster_qdrant.embedding import embedder, local, options
+
+    class Embedder:
+        vector_size = VECTOR_SIZE
+        max_tokens = None
+
+        def __init__(self, given: options.EmbeddingOptions, *, ahead: bool) -> None:
+            self.options = given
+            self._model = ThreadPoolExecutor(1)
+
+        def start(self, texts: Sequence[str]) -> local.TextsInModel:
+            def wait() -> Any:
+                time.sleep(seconds * len(texts))
+                return vectors_of(texts)
+
+            jobs = [(list(range(len(texts))), self._model.submit(wait))]
+            return local.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
+
+    known: Any = options.EmbeddingOptions
+    known.vector_size = property(lambda _: VECTOR_SIZE)
+    seam: Any = embedder
+    seam.TextEmbedder = Embedder
+
+
+if __name__ == "__main__":
+    main()
