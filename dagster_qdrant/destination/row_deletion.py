@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from dlt.common.schema.utils import get_first_column_name_with_prop
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.found_table import FoundTable, found_table
+from dagster_qdrant.destination.generations.generations import Generations
 from dagster_qdrant.destination.loads.dlt_tables import ROW_DELETION
 from dagster_qdrant.destination.missing_index import missing_index
 from dagster_qdrant.destination.tables.table_plan import SUPERSEDED
@@ -19,6 +21,8 @@ from dagster_qdrant.qdrant.points import joined
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+logger = logging.getLogger(__name__)
 
 _PAGE = 1000
 # How many rows' nested rows are looked for together, where each look goes over all points.
@@ -52,8 +56,16 @@ def delete_rows(
     _refuse_unfit(row_filter)
     with found_table(config, dataset_name, table) as found:
         found.refuse_nested("Delete the rows")
+        names = [found.name, *(str(nested["name"]) for nested in found.nested)]
         with found.changing(ROW_DELETION):
-            return dict(_Deletion(found).delete(row_filter))
+            gone = _Deletion(found).delete(row_filter)
+        collections = map(found.collections.name, names)
+        if gone and (kept := Generations(found.collections).kept(collections)):
+            logger.warning(
+                "%s kept the rows as they were before a swap. Delete what must not stay.",
+                ", ".join(f"`{name}`" for name in kept),
+            )
+    return {name: gone[name] for name in names if gone[name]}
 
 
 def _refuse_unfit(row_filter: Any) -> None:

@@ -95,6 +95,22 @@ def test_nested_rows_that_a_dead_merge_left_go_too(
     assert gone == {"films": 1, "films__items": 2, "films__items__tags": 4}
 
 
+@pytest.mark.parametrize("qdrant_kind", [memory], indirect=True)
+def test_collections_that_a_swap_kept_are_named(
+    load: Load, qdrant_target: Target, model, dataset, caplog
+):
+    options = {**qdrant_target.options, **model, "keep_former": True}
+    resource = QdrantResource(**options, replace_strategy="swap")
+    for names in ([ADA], [ADA, BOB]):
+        dlt.pipeline("films", destination=resource.destination(), dataset_name=dataset).run(
+            orders(*names, disposition="replace")
+        )
+    gone = resource.delete_rows(dataset, "films", of(ADA))
+    assert list(gone) == ["films", "films__items", "films__items__tags"]
+    assert f"`{dataset}_films@1`, `{dataset}_films__items@1`" in caplog.text
+    assert len(qdrant_target.rows(f"{dataset}_films@1")) == 1
+
+
 def test_a_deletion_waits_for_loads_of_the_table(
     load: Load, resource: QdrantResource, qdrant_target: Target, dataset, monkeypatch
 ):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.qdrant.collections import METADATA_KEY, Collections, about
@@ -121,6 +121,17 @@ class Generations:
             for other in self._all(name):
                 if _number(name, other) < oldest and other not in named:
                     self._request(self._client.delete_collection, other)
+
+    def kept(self, names: Iterable[str]) -> list[str]:
+        """The collections that stood behind names before, and are still there."""
+        aliases = self._aliases()
+        return [
+            other
+            for name in names
+            if name in aliases
+            for other in self._all(name)
+            if _number(name, other) < _number(name, aliases[name])
+        ]
 
     def drop(self, name: str) -> None:
         """Delete what a name leads to, what it led to before, and what is being built."""
