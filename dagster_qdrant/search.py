@@ -231,7 +231,11 @@ class TableSearch:
         return found[0] if isinstance(text, str) else found
 
     def query_vectors(
-        self: _Configured, dataset_name: str | None, table: str, text: str
+        self: _Configured,
+        dataset_name: str | None,
+        table: str,
+        text: str,
+        using: str | None = None,
     ) -> dict[str, Any]:
         """What a text that is searched for is compared with, for another client of the collection.
 
@@ -241,6 +245,7 @@ class TableSearch:
             dataset_name: The dataset as it was given to the assets or to the load, or None.
             table: The table, as the source or as dlt names it.
             text: What to look for.
+            using: One of the collection's further `vectors`. Default: the main one, and keywords.
 
         Returns:
             By the name of a vector of the collection, a list of numbers; for keywords a
@@ -258,7 +263,7 @@ class TableSearch:
 
         def made_for(connection: Connection, collection: str) -> dict[str, Any]:
             _refuse_blank([text])
-            ways = SearchWays.of(connection, collection, config.embedding)
+            ways = SearchWays.of(connection, collection, config.embedding, using)
             return ways.vectors([text], ways.chosen("auto"))[0]
 
         return _in_collection(config, dataset_name, table, made_for)

@@ -119,19 +119,57 @@ def test_llama_index_reads_text_and_payload(films, question, client):
     assert [node.text for node in dense.query(asked(filters=of_2001)).nodes] == [PARIS]
 
 
-def test_haystack_has_names_of_its_own_for_vectors(films, resource: QdrantResource):
+@pytest.fixture
+def haystack_store(resource: QdrantResource, dataset: str):
     haystack = pytest.importorskip("haystack_integrations.document_stores.qdrant")
     from haystack.utils import Secret
 
-    store = haystack.QdrantDocumentStore(
+    return haystack.QdrantDocumentStore(
         url=resource.location,
         api_key=Secret.from_token(resource.api_key),
-        index=films,
+        index=f"{dataset}_films",
         embedding_dim=384,
         use_sparse_embeddings=True,
     )
-    with pytest.raises(haystack.document_store.QdrantStoreError, match="outside of Haystack"):
-        store.count_documents()
+
+
+def test_haystack_reads_a_vector_of_the_name_that_it_looks_for(
+    load: Load, haystack_store, resource: QdrantResource, dataset
+):
+    from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
+
+    rows = [{"content": row["document"], "year": row["metadata"]["year"]} for row in FILMS]
+    load(qdrant_adapter(dlt.resource(rows, name="films"), vectors={"text-dense": "content"}))
+    asked = "robots chased through the streets"
+    question = resource.query_vectors(dataset, "films", asked, using="text-dense")
+    retriever = QdrantEmbeddingRetriever(haystack_store, top_k=1)
+    [document] = retriever.run(question["text-dense"])["documents"]
+    assert (document.content, document.meta["year"]) == (ANDROIDS, 1982)
+
+
+@pytest.mark.usefixtures("films")
+def test_haystack_refuses_vectors_of_other_names(haystack_store):
+    from haystack_integrations.document_stores.qdrant import document_store
+
+    with pytest.raises(document_store.QdrantStoreError, match="outside of Haystack"):
+        haystack_store.count_documents()
+
+
+def test_chunks_are_read_as_documents_of_their_own(load: Load, client, resource, dataset):
+    llama = pytest.importorskip("llama_index.vector_stores.qdrant")
+    from llama_index.core.vector_stores import VectorStoreQuery
+
+    text = "Mars is red. " * 90 + "It has two moons."
+    rows = dlt.resource([{"body": text, "planet": "Mars"}], name="films")
+    load(qdrant_adapter(rows, embed="body", chunk=100))
+    vectors = resource.query_vectors(dataset, "films", "a planet with two moons")
+    store = llama.QdrantVectorStore(
+        f"{dataset}_films__chunks", client=client, dense_vector_name=DENSE
+    )
+    [node] = store.query(VectorStoreQuery(vectors[DENSE], similarity_top_k=1)).nodes
+    assert "It has two moons." in node.text
+    assert len(node.text) < len(text)
+    assert node.metadata["planet"] == "Mars"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -83,6 +83,28 @@ def test_a_deletion_that_died_can_be_done_again(
 
 
 @pytest.mark.parametrize("qdrant_kind", [memory], indirect=True)
+def test_chunks_go_with_their_row_and_come_again_with_it(
+    load: Load, resource: QdrantResource, qdrant_target: Target, dataset
+):
+    def pages() -> Any:
+        text = "Bread needs yeast and time. " * 60
+        rows = [{"id": n, "customer": name, "body": text} for n, name in enumerate((ADA, BOB))]
+        data = dlt.resource(rows, name="films", write_disposition="merge", primary_key="id")
+        return qdrant_adapter(data, embed="body", chunk=100)
+
+    load(pages())
+    chunks = len(qdrant_target.rows(f"{dataset}_films__chunks"))
+    gone = resource.delete_rows(dataset, "films", of(ADA))
+    assert gone == {"films": 1, "films__chunks": chunks // 2}
+    hits = resource.search(dataset, "films", "bread")
+    assert [hit.payload["customer"] for hit in hits] == [BOB]
+    with pytest.raises(QdrantTerminalError, match="is nested in `films`"):
+        resource.delete_rows(dataset, "films__chunks", of(BOB))
+    load(pages())
+    assert len(qdrant_target.rows(f"{dataset}_films__chunks")) == chunks
+
+
+@pytest.mark.parametrize("qdrant_kind", [memory], indirect=True)
 def test_nested_rows_that_a_dead_merge_left_go_too(
     load: Load, client, resource: QdrantResource, qdrant_target: Target, dataset
 ):
