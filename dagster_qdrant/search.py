@@ -23,7 +23,7 @@ from dagster_qdrant.errors import (
     QdrantTerminalError,
 )
 from dagster_qdrant.qdrant.connection import Connection, connect
-from dagster_qdrant.qdrant.queries import Fused, Fusion, Wanted, query_request
+from dagster_qdrant.qdrant.queries import Fused, Fusion, Rescored, Wanted, query_request
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -71,9 +71,10 @@ class Search:
         using: The vector that is searched, by its name: one of `vectors`, or "bm25", the keywords.
             It is searched alone, unless `mode` is "hybrid". Default: the main vector, or the only
             one.
-        rerank: A cross-encoder that puts what was found into a better order, by its name, or
-            `Rerank(...)` or its fields. Then more rows are fetched, `score` is the reranker's, and
-            `offset` and `score_threshold` are by its order and scores.
+        rerank: What puts what was found into a better order: a cross-encoder, or one of `vectors`
+            (mostly one of late interaction), by its name, or `Rerank(...)` or its fields. Then more
+            rows are fetched, `score` is the reranker's, and `offset` and `score_threshold` are by
+            its order and scores.
         passages: The most passages of a row, where texts are in chunks.
 
     Raises:
@@ -355,13 +356,22 @@ def search_collection(
     ways = SearchWays.of(connection, collection, embedding, how.using)
     vectors = ways.vectors(texts, ways.chosen(how.mode))
     fused = Fused(how.fusion, ways.weights(how.weights))
+    rerank, wanted = Rerank.of(how.rerank), how.wanted
+    rescored: list[Rescored | None] = [None] * len(texts)
+    if rerank and (vector := ways.reranked_by(rerank)):
+        depth = rerank.depth(how.limit, how.offset)
+        wanted = replace(how, rerank=None).wanted
+        questions = vector.of_questions(texts, embedding)
+        rescored = [Rescored(vector.name, question, depth) for question in questions]
+        rerank = None
     try:
-        found = _found(connection, ways, vectors, how, fused)
+        asked = _Asked(wanted, fused, rescored, how.passages)
+        found = _found(connection, ways, vectors, asked)
     except QdrantTerminalError as error:
         if advice := missing_index(str(error), "`query_filter`", ways.collection):
             raise QdrantTerminalError(f"{error} {advice}") from error
         raise
-    if rerank := Rerank.of(how.rerank):
+    if rerank:
         return [
             how.best(_reranked(rerank, ways, text, hits))
             for text, hits in zip(texts, found, strict=True)
@@ -369,18 +379,31 @@ def search_collection(
     return found
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of Qdrant: which hits, how they are ranked, and how many passages of each."""
+
+    wanted: Wanted
+    fused: Fused
+    rescored: Sequence[Rescored | None]  # for each text
+    passages: int
+
+
 def _found(
     connection: Connection,
     ways: SearchWays,
     vectors: Sequence[Mapping[str, Any]],
-    how: Search,
-    fused: Fused,
+    asked: _Asked,
 ) -> list[list[Hit]]:
     """What Qdrant finds for each text, the best first."""
     if ways.chunked:
-        rows = ways.chunked.search(connection, vectors, how.wanted, fused, how.passages)
+        rows = ways.chunked.search(connection, vectors, asked.wanted, asked.fused, asked.passages)
         return [[Hit(r.id, r.score, r.payload, r.passages) for r in each] for each in rows]
-    requests = [query_request(each, how.wanted, fused) for each in vectors if each]
+    requests = [
+        query_request(each, asked.wanted, asked.fused, rescored)
+        for each, rescored in zip(vectors, asked.rescored, strict=True)
+        if each
+    ]
     responses = iter(
         connection.request(connection.client.query_batch_points, ways.collection, requests=requests)
         if requests

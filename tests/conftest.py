@@ -24,7 +24,12 @@ from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.local import TextEmbedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from example_project.model import MODEL_NAME, model_folder
-from tests.small_models import CROSS_ENCODER, cross_encoder_folder
+from tests.small_models import (
+    COLBERT,
+    CROSS_ENCODER,
+    colbert_folder,
+    cross_encoder_folder,
+)
 from tests.targets import Target, targets
 
 Load = Callable[..., Any]
@@ -76,6 +81,13 @@ def cross_encoder(
     folder = tmp_path_factory.mktemp("cross-encoder")
     made = cross_encoder_folder(folder, Path(model["model_path"]))
     return {"model": CROSS_ENCODER, "model_path": str(made)}
+
+
+@pytest.fixture(scope="session")
+def colbert(tmp_path_factory: pytest.TempPathFactory, model: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a vector of late interaction."""
+    folder = colbert_folder(tmp_path_factory.mktemp("colbert"), Path(model["model_path"]))
+    return {"model": COLBERT, "model_path": str(folder), "late_interaction": True}
 
 
 @pytest.fixture

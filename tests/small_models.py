@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
-# A cross-encoder that fastembed knows. What is in its folder here is ours.
+# Models that fastembed knows. What is in their folders here is ours.
 CROSS_ENCODER = "Xenova/ms-marco-MiniLM-L-6-v2"
+COLBERT = "colbert-ir/colbertv2.0"
+_COLBERT_SIZE = 128
 
 
 def cross_encoder_folder(folder: Path, embedding_model: Path) -> Path:
@@ -47,6 +49,37 @@ def cross_encoder_folder(folder: Path, embedding_model: Path) -> Path:
     onnx.checker.check_model(model)
     (folder / "onnx").mkdir(parents=True)
     onnx.save(model, folder / "onnx" / "model.onnx")
+    _copy_tokenizer(embedding_model, folder)
+    return folder
+
+
+def colbert_folder(folder: Path, embedding_model: Path) -> Path:
+    """A folder with a late-interaction model: the token vectors of an embedding model, shortened.
+
+    Args:
+        folder: Where to make it.
+        embedding_model: The folder of a BERT whose output is the vectors of the tokens.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(embedding_model / "model.onnx")
+    graph = model.graph
+    [output] = graph.output
+    types = next(each for each in graph.input if each.name == "token_type_ids")
+    graph.input.remove(types)  # which fastembed's ColBERT does not give; they are all 0
+    zeros = helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"])
+    graph.node.insert(0, zeros)
+    bounds = {"from": 0, "to": _COLBERT_SIZE, "axis": 2}
+    graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in bounds.items()
+    )
+    graph.node.append(helper.make_node("Slice", [output.name, *bounds], ["shortened"]))
+    shape = ["batch", "tokens", _COLBERT_SIZE]
+    graph.output.remove(output)
+    graph.output.append(helper.make_tensor_value_info("shortened", TensorProto.FLOAT, shape))
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
     _copy_tokenizer(embedding_model, folder)
     return folder
 

@@ -74,11 +74,13 @@ class Chunked:
         rows: The collection.
         chunks: The collection of the chunks.
         not_there: The columns of rows that do not stand beside chunks.
+        vectors: The names of the vectors that rows have themselves.
     """
 
     rows: str
     chunks: str
     not_there: frozenset[str]
+    vectors: frozenset[str] = frozenset()
 
     def search(
         self,

@@ -22,8 +22,9 @@ class Rerank:
     """How the rows that a search found are put into a better order.
 
     Args:
-        model: A cross-encoder of fastembed, by its name. It reads the text that was searched for
-            and the text of a row together.
+        model: A cross-encoder of fastembed, by its name, which reads the text that was searched for
+            and the text of a row together. Or one of the collection's vectors, by its name: then
+            Qdrant itself puts rows into the order of that, and finds none that has no such vector.
         candidates: How many rows are fetched and reranked. Default: 50, or four times `limit` and
             `offset` together if that is more.
         columns: The columns that make up the text of a row. Default: those that are embedded, or

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.passages import Chunked
+from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.named_vectors import NamedVector
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
 from dagster_qdrant.embedding.prefixes import prefixes_of_makers
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
-from dagster_qdrant.errors import EmbeddingError, QdrantNotFoundError, QdrantTerminalError
+from dagster_qdrant.errors import (
+    EmbeddingError,
+    QdrantConfigurationError,
+    QdrantNotFoundError,
+    QdrantTerminalError,
+)
 from dagster_qdrant.qdrant.collections import CHUNKS_IN, Collections, about, vector_params
 from dagster_qdrant.qdrant.connection import Connection
 
@@ -130,7 +136,8 @@ class SearchWays:
             except QdrantNotFoundError:  # no row had a text so far
                 ways = cls(chunks, None, None, embedding)
             not_there = frozenset(hint.chunked) - hint.index.keys()
-            return replace(ways, chunked=Chunked(collection, chunks, not_there))
+            chunked = Chunked(collection, chunks, not_there, frozenset(hint.vectors))
+            return replace(ways, chunked=chunked)
         main = [name for name in there if name.startswith(VECTOR_NAME_PREFIX)]
         has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
         named = {
@@ -197,6 +204,28 @@ class SearchWays:
                 "or leave `mode` out."
             )
         return ways
+
+    def reranked_by(self, rerank: Rerank) -> SearchedVector | None:
+        """The vector by which rows are reranked; None if a cross-encoder does it.
+
+        Raises:
+            QdrantTerminalError: If rows are found by their chunks, which have no such vector.
+            QdrantConfigurationError: If something is said that only cross-encoders have.
+        """
+        name = rerank.model
+        if self.chunked and name in self.chunked.vectors:
+            raise QdrantTerminalError(
+                f"`rerank` names the vector `{name}` of `{self.chunked.rows}`, whose rows are "
+                "found by the chunks of their texts. Rerank by a cross-encoder, or search with "
+                f"`using={name!r}`."
+            )
+        vector = self.named.get(name)
+        if vector and (rerank.columns or rerank.model_path):
+            raise QdrantConfigurationError(
+                f"`rerank` names the vector `{name}` of the collection, so `columns` and "
+                "`model_path` have no effect. Leave them out."
+            )
+        return vector
 
     def weights(self, by_way: Mapping[str, float] | None) -> dict[str, float] | None:
         """Weights of ways, by the names of their vectors."""

@@ -39,7 +39,7 @@ class TextsInWork(Protocol):
     def cut(self) -> Mapping[int, int]:
         """How many tokens were not, by the position of each text beyond the model's window."""
 
-    def result(self) -> Vectors:
+    def result(self) -> Vectors | Sequence[Vectors]:
         """Wait for the vectors, in the order of the texts."""
 
     def cancel(self) -> None:
@@ -57,8 +57,11 @@ class Embedder(Protocol):
     def max_tokens(self) -> int | None:
         """The model's window: how many tokens of a text it takes. None if that is not known."""
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts: an array of shape (len(texts), vector_size), in their order."""
+    def embed(self, texts: Sequence[str]) -> Any:
+        """Embed texts: an array of shape (len(texts), vector_size), in their order.
+
+        Of a late-interaction model it is a list of arrays of shape (tokens, vector_size).
+        """
 
     def start(self, texts: Sequence[str]) -> TextsInWork:
         """Begin to embed texts, behind those that were begun before."""
@@ -82,7 +85,7 @@ class _WithPrefixes:
     def max_tokens(self) -> int | None:
         return self._embedder.max_tokens
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str]) -> Any:
         return self.start(texts).result()
 
     def start(self, texts: Sequence[str]) -> TextsInWork:

@@ -32,18 +32,18 @@ class TextsInModel:
 
     Args:
         jobs: Batches, as the positions of their texts, each with its vectors to come.
-        shape: Number of texts, size of their vectors.
+        shape: Number of texts, size of their vectors; empty if each text has vectors of its tokens.
         tokens: How many tokens go through the model, padding not among them.
         cut: How many tokens do not, by the position of each text that is longer than the model's
             window.
     """
 
-    jobs: Sequence[tuple[list[int], Future[Vectors]]]
-    shape: tuple[int, int]
+    jobs: Sequence[tuple[list[int], Future[Any]]]
+    shape: tuple[int, ...]
     tokens: int
     cut: Mapping[int, int] = field(default_factory=dict)
 
-    def result(self) -> Vectors:
+    def result(self) -> Vectors | list[Vectors]:
         """Wait for the vectors, in the order of the texts.
 
         Raises:
@@ -51,10 +51,15 @@ class TextsInModel:
         """
         import numpy as np
 
-        vectors: Vectors = np.empty(self.shape, dtype=np.float32)
+        if self.shape:
+            vectors: Vectors = np.empty(self.shape, dtype=np.float32)
+            for batch, job in self.jobs:
+                vectors[batch] = wait_for(job)
+            return vectors
+        of_tokens: dict[int, Vectors] = {}
         for batch, job in self.jobs:
-            vectors[batch] = wait_for(job)
-        return vectors
+            of_tokens.update(zip(batch, wait_for(job), strict=True))
+        return [of_tokens[position] for position in range(len(of_tokens))]
 
     def cancel(self) -> None:
         """Embed no more than what the model is at."""
@@ -96,7 +101,7 @@ class TextEmbedder:
         self._batching = Batching.of(options, gpu=not GPU_PROVIDERS.isdisjoint(in_use))
         self._pool = ThreadPoolExecutor(self._batching.workers, thread_name_prefix="embed")
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str]) -> Any:
         """Embed texts.
 
         Args:
@@ -104,7 +109,8 @@ class TextEmbedder:
                 the model's window of tokens is cut off by the model's tokenizer.
 
         Returns:
-            An array of shape (len(texts), vector_size), in the order of the texts.
+            An array of shape (len(texts), vector_size), in the order of the texts; of a
+            late-interaction model a list of arrays of shape (tokens, vector_size).
         """
         return self.start(texts).result()
 
@@ -123,13 +129,15 @@ class TextEmbedder:
             (batch, self._pool.submit(self._embed_batch, number, [texts[i] for i in batch]))
             for number, batch in enumerate(self._batching.cut(lengths))
         ]
-        return TextsInModel(jobs, (len(texts), self.vector_size), sum(lengths), cut)
+        is_late = self.options.kind == "late_interaction"
+        shape = () if is_late else (len(texts), self.vector_size)
+        return TextsInModel(jobs, shape, sum(lengths), cut)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed what somebody searches for, as one that is, where a model tells it from the rest.
 
         Returns:
-            An array of shape (vector_size,).
+            An array of shape (vector_size,); of a late-interaction model (tokens, vector_size).
         """
         import numpy as np
 
@@ -148,11 +156,14 @@ class TextEmbedder:
         }
         return lengths, {position: tokens for position, tokens in cut.items() if tokens}
 
-    def _embed_batch(self, number: int, texts: list[str]) -> Vectors:
+    def _embed_batch(self, number: int, texts: list[str]) -> Any:
         import numpy as np
 
         model = self._models[number % len(self._models)]
-        return np.asarray(list(model.embed(texts, batch_size=len(texts))), dtype=np.float32)
+        vectors = list(model.embed(texts, batch_size=len(texts)))
+        if self.options.kind == "late_interaction":
+            return [np.asarray(each, dtype=np.float32) for each in vectors]
+        return np.asarray(vectors, dtype=np.float32)
 
 
 def _own_tokens(encoding: Any) -> int:

@@ -17,8 +17,9 @@ VECTOR_NAME_PREFIX = "fast-"
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 
-# What a model makes: a vector of a text, or a score of a question and a text.
-Kind = Literal["dense", "reranker"]
+# What a model makes: a vector of a text, a vector of each of its tokens, or a score of a question
+# and a text.
+Kind = Literal["dense", "late_interaction", "reranker"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class EmbeddingOptions:
         parallelism: Batches embedded at once. 0: as many as fill the cores, one a GPU, or 8
             requests to a service.
         service: The service that embeds, in place of fastembed.
-        kind: What the model makes: "dense", a vector of a text; "reranker", a score of a question
-            and a text.
+        kind: What the model makes: "dense", a vector of a text; "late_interaction", a vector of
+            each of its tokens; "reranker", a score of a question and a text.
 
     Raises:
         EmbeddingError: For values out of range or without effect.
@@ -188,14 +189,15 @@ def class_of(kind: Kind) -> Any:
         from fastembed.rerank.cross_encoder import TextCrossEncoder
 
         return TextCrossEncoder
-    from fastembed import TextEmbedding
+    from fastembed import LateInteractionTextEmbedding, TextEmbedding
 
-    return TextEmbedding
+    return LateInteractionTextEmbedding if kind == "late_interaction" else TextEmbedding
 
 
 # How users name a model of a kind, and what it is.
 _ASKED_AS: dict[Kind, tuple[str, str]] = {
     "dense": ("model", "embedding model"),
+    "late_interaction": ("model", "late-interaction model"),
     "reranker": ("rerank", "cross-encoder"),
 }
 
@@ -217,7 +219,15 @@ def describe(model: str, kind: Kind = "dense") -> dict[str, Any]:
     unknown = "which fastembed does not know" if kind == "dense" else f"no {what} of fastembed"
     raise EmbeddingError(
         f"`{argument}` is {model!r}, {unknown}.{hint} `{name}.list_supported_models()` lists the "
-        f"names. A model of your own is registered in each process, with "
+        f"names.{_how_to_add(known)}"
+    )
+
+
+def _how_to_add(known: Any) -> str:
+    if not hasattr(known, "add_custom_model"):
+        return ""
+    return (
+        " A model of your own is registered in each process, with "
         f"`{known.__name__}.add_custom_model`."
     )
 

@@ -45,11 +45,13 @@ class NamedVectorParams:
     Args:
         size: Its number of dimensions.
         settings: How it is stored and searched, by Qdrant's names.
+        multivector: Whether a point has several of it, one a token.
         before: The names of those settings that were asked for of the one whose place it takes.
     """
 
     size: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    multivector: bool = False
     before: frozenset[str] = frozenset()
 
 
@@ -219,6 +221,9 @@ def named_vector_for(
         if name in _SET_BY_HAND and name not in asked.before
     }
     given = {"distance": models.Distance.COSINE, **kept, **asked.settings, "size": asked.size}
+    if asked.multivector:
+        comparator = models.MultiVectorComparator.MAX_SIM
+        given["multivector_config"] = models.MultiVectorConfig(comparator=comparator)
     return models.VectorParams.model_validate(given)
 
 

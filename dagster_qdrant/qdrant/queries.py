@@ -70,13 +70,31 @@ class Wanted:
     payload: bool | list[str] = True
 
 
-def query_request(vectors: Mapping[str, Any], wanted: Wanted, fused: Fused) -> models.QueryRequest:
+@dataclass(frozen=True)
+class Rescored:
+    """A vector by which what others found is put into a better order.
+
+    Args:
+        name: Its name.
+        question: What is compared with it.
+        depth: How many points the others find.
+    """
+
+    name: str
+    question: Any
+    depth: int
+
+
+def query_request(
+    vectors: Mapping[str, Any], wanted: Wanted, fused: Fused, rescored: Rescored | None = None
+) -> models.QueryRequest:
     """A query for the points that are nearest to one vector, or to several in one ranking.
 
     Args:
         vectors: What is searched for, by the name of the vector that it is compared with.
         wanted: Which hits.
         fused: How those of several vectors become one ranking.
+        rescored: By which vector they are put into a better order, if by one.
     """
     from qdrant_client import models
 
@@ -86,15 +104,42 @@ def query_request(vectors: Mapping[str, Any], wanted: Wanted, fused: Fused) -> m
         "score_threshold": wanted.score_threshold,
         "with_payload": wanted.payload,
     }
+    if rescored:
+        first = _prefetch(vectors, wanted.query_filter, rescored.depth, fused)
+        return models.QueryRequest(
+            prefetch=first, query=rescored.question, using=rescored.name, **common
+        )
     if len(vectors) == 1:
         [(name, vector)] = vectors.items()
         return models.QueryRequest(query=vector, using=name, filter=wanted.query_filter, **common)
-    depth = max(_LEAST_FUSED, _FUSED_FACTOR * (wanted.limit + wanted.offset))
-    prefetch = [
-        models.Prefetch(query=vector, using=name, filter=wanted.query_filter, limit=depth)
+    prefetch = _each(vectors, wanted.query_filter, wanted.limit + wanted.offset)
+    return models.QueryRequest(prefetch=prefetch, query=_fusion(list(vectors), fused), **common)
+
+
+def _prefetch(
+    vectors: Mapping[str, Any], query_filter: models.Filter | None, limit: int, fused: Fused
+) -> models.Prefetch:
+    """The points that are nearest to one vector, or to several in one ranking."""
+    from qdrant_client import models
+
+    if len(vectors) == 1:
+        [(name, vector)] = vectors.items()
+        return models.Prefetch(query=vector, using=name, filter=query_filter, limit=limit)
+    ways = _each(vectors, query_filter, limit)
+    return models.Prefetch(prefetch=ways, query=_fusion(list(vectors), fused), limit=limit)
+
+
+def _each(
+    vectors: Mapping[str, Any], query_filter: models.Filter | None, limit: int
+) -> list[models.Prefetch]:
+    """The points that are nearest to each of several vectors, for as many as are to be fused."""
+    from qdrant_client import models
+
+    depth = max(_LEAST_FUSED, _FUSED_FACTOR * limit)
+    return [
+        models.Prefetch(query=vector, using=name, filter=query_filter, limit=depth)
         for name, vector in vectors.items()
     ]
-    return models.QueryRequest(prefetch=prefetch, query=_fusion(list(vectors), fused), **common)
 
 
 def fused_scores(

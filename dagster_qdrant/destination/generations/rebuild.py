@@ -56,6 +56,7 @@ def _has_named_vectors(
     return made.keys() == plan.vectors.keys() and all(
         name in there
         and there[name].size == vector_size(vector.options(embedding))
+        and (there[name].multivector_config is not None) is vector.late_interaction
         and vector.is_made_as(made[name], embedding)
         for name, vector in plan.vectors.items()
     )

@@ -14,7 +14,7 @@ from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 
 if TYPE_CHECKING:
-    from dagster_qdrant.embedding.options import EmbeddingOptions
+    from dagster_qdrant.embedding.options import EmbeddingOptions, Kind
 
 # Settings of a vector, by Qdrant's names.
 _SETTINGS = ("distance", "datatype", "on_disk", "memory", "hnsw_config", "quantization_config")
@@ -36,6 +36,9 @@ class NamedVector:
         passage_prefix: What stands before the text of a row, likewise.
         model_path: Folder with the model's files, for machines without access to a model hub. The
             configured model has its own.
+        late_interaction: Whether there is a vector of each token (ColBERT), by a model made for
+            that, which has to be named. It is run here, also where a service embeds. There is no
+            HNSW index of it unless `hnsw_config` asks for one.
         dimensions: The size of the vectors, where an embedding service is asked for it.
         distance: "Cosine" (the default), "Dot", "Euclid" or "Manhattan".
         datatype: "float32" (the default) or "float16".
@@ -57,6 +60,7 @@ class NamedVector:
     query_prefix: str | None = None
     passage_prefix: str | None = None
     model_path: str | None = None
+    late_interaction: bool = False
     dimensions: int | None = None
     distance: str | None = None
     datatype: str | None = None
@@ -73,6 +77,11 @@ class NamedVector:
             raise ValueError(
                 "must name the columns whose text is embedded: a column's name or a list of them; "
                 f"it names {list(columns)!r}"
+            )
+        if self.late_interaction and not self.model:
+            raise ValueError(
+                "is to be of late interaction, and the configured model is not. Name one: "
+                "`model='colbert-ir/colbertv2.0'`"
             )
         given = {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
         for name, value in _plain_settings(given).items() if given else ():
@@ -100,7 +109,7 @@ class NamedVector:
     def to_json(self) -> dict[str, Any]:
         """Plain data, for hints and for a collection's metadata."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        said["columns"] = list(self.columns)
+        said |= {"columns": list(self.columns), "late_interaction": self.late_interaction or None}
         return {name: value for name, value in said.items() if value is not None}
 
     def with_columns(self, normalize: Callable[[str], str]) -> NamedVector:
@@ -110,7 +119,9 @@ class NamedVector:
     @property
     def settings(self) -> dict[str, Any]:
         """How it is stored and searched, by Qdrant's names."""
-        return {name: value for name, value in self.to_json().items() if name in _SETTINGS}
+        # An index of all tokens is large, and such vectors mostly rerank what others found.
+        usual = {"hnsw_config": {"m": 0}} if self.late_interaction else {}
+        return usual | {name: value for name, value in self.to_json().items() if name in _SETTINGS}
 
     def options(self, configured: EmbeddingOptions) -> EmbeddingOptions:
         """What makes the vector.
@@ -122,7 +133,10 @@ class NamedVector:
             EmbeddingError: If it cannot be run so.
         """
         model = self.model or configured.model
-        options = replace(configured, model=model)
+        if self.late_interaction and configured.service:  # which has no such models
+            configured = replace(configured, service=None, batch_size=None, parallelism=0)
+        kind: Kind = "late_interaction" if self.late_interaction else "dense"
+        options = replace(configured, model=model, kind=kind)
         if model.lower() != configured.model.lower():  # what is configured is of another model
             options = replace(options, model_path=None, query_prefix=None, passage_prefix=None)
         if self.model_path:

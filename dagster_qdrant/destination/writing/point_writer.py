@@ -260,6 +260,8 @@ class PointWriter:
 
 
 def _size(vector: Any) -> int:
-    """The most bytes of a vector's JSON, dense or sparse."""
+    """The most bytes of a vector's JSON: dense, sparse, or of each token."""
     indices = getattr(vector, "indices", None)
-    return _JSON_FLOAT * (len(vector) if indices is None else 2 * len(indices))
+    if indices is not None:
+        return _JSON_FLOAT * 2 * len(indices)
+    return _JSON_FLOAT * int(getattr(vector, "size", len(vector)))

@@ -64,6 +64,7 @@ def ensure_collection(
             name: NamedVectorParams(
                 vector_size(each.options(embedding)),
                 each.settings,
+                each.late_interaction,
                 frozenset(before[name].settings) if name in before else frozenset(),
             )
             for name, each in plan.vectors.items()
