@@ -187,8 +187,18 @@ class QdrantIOManager(ConfigurableIOManager):
         shown = self._shown(context)
         config = self.qdrant.configuration()
         with connect(config.connection) as connection:
-            info = Collections(connection, None, "").describe(shown.collection)
-        made = about(info) if info else {}
+            collections = Collections(connection, None, "")
+            info = collections.describe(shown.collection)
+            made = about(info) if info else {}
+            partitions = _partitions(context)
+            if made and partitions and not _bears_partitions(collections, shown.collection):
+                partitions = None
+                context.log.warning(
+                    "The rows of %s do not bear their partition; those of replaced tables do. "
+                    "Input `%s` is all of its rows. Filter them by a column.",
+                    context.asset_key.to_user_string(),
+                    context.name,
+                )
         key = context.asset_key.to_user_string()
         if not made:
             raise QdrantNotFoundError(
@@ -200,7 +210,7 @@ class QdrantIOManager(ConfigurableIOManager):
             self.qdrant,
             made["dataset"],
             str(made["table"]),
-            partitions=_partitions(context, shown.write_disposition),
+            partitions=partitions,
             tables=shown.tables or (str(made["table"]),),
         )
 
@@ -237,7 +247,7 @@ class QdrantIOManager(ConfigurableIOManager):
         upstream = context.upstream_output
         named = (upstream.definition_metadata if upstream else {}) or {}
         if named.get("dagster/table_name") and self._is_there(named["dagster/table_name"]):
-            return _Shown(str(named["dagster/table_name"]), named.get("write_disposition"))
+            return _Shown(str(named["dagster/table_name"]))
         which = ""
         if context.has_asset_partitions:
             keys = list(context.asset_partition_keys)
@@ -258,12 +268,10 @@ class _Shown:
 
     Args:
         collection: The collection of the main table.
-        write_disposition: How it was loaded.
         tables: The tables.
     """
 
     collection: str
-    write_disposition: Optional[str]
     tables: tuple[str, ...] = ()
 
     @classmethod
@@ -274,7 +282,6 @@ class _Shown:
             return None
         return cls(
             str(shown["dagster/table_name"]),
-            shown.get("write_disposition"),
             tuple(shown.get(ROWS_BY_TABLE) or ()),
         )
 
@@ -289,9 +296,7 @@ def _latest(context: InputContext) -> Optional[Mapping[str, Any]]:
     return None
 
 
-def _partitions(
-    context: InputContext, write_disposition: Optional[str]
-) -> Optional[tuple[str, ...]]:
+def _partitions(context: InputContext) -> Optional[tuple[str, ...]]:
     """The partitions whose rows are asked for; None: all rows."""
     if not context.has_asset_partitions:
         return None
@@ -299,15 +304,10 @@ def _partitions(
     known = context.asset_partitions_def.get_partition_keys(
         dynamic_partitions_store=context.instance
     )
-    if set(keys) >= set(map(str, known)):
-        return None
-    if write_disposition != "replace":
-        context.log.warning(
-            "The rows of %s do not bear their partition, since its write disposition is %r. Input "
-            "`%s` is all of its rows; filter them by a column.",
-            context.asset_key.to_user_string(),
-            write_disposition,
-            context.name,
-        )
-        return None
-    return tuple(keys)
+    return None if set(keys) >= set(map(str, known)) else tuple(keys)
+
+
+def _bears_partitions(collections: Collections, collection: str) -> bool:
+    """Whether rows bear their partition. Either all of a collection do, or none."""
+    points, _ = collections.scroll(collection, limit=1, payload=[PARTITION])
+    return all(PARTITION in (point.payload or {}) for point in points)
