@@ -124,10 +124,14 @@ class KeywordModel:
 
     def mean_length(self, texts: Sequence[str]) -> float | None:
         """The mean number of tokens in texts, stopwords not counted; None if there are none."""
-        counting = _bm25(self.language, **_COUNTING)
-        lengths = [round(sum(counting.embed_document(text).values)) for text in texts]
-        lengths = [length for length in lengths if length]
+        lengths = self.lengths(texts)
         return sum(lengths) / len(lengths) if lengths else None
+
+    def lengths(self, texts: Iterable[str]) -> list[int]:
+        """The numbers of tokens in texts, stopwords not counted, of those that have some."""
+        counting = _bm25(self.language, **_COUNTING)
+        lengths = (round(sum(counting.embed_document(text).values)) for text in texts)
+        return [length for length in lengths if length]
 
 
 @lru_cache(maxsize=32)

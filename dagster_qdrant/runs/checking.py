@@ -34,6 +34,7 @@ from dagster_qdrant.runs.plan import QdrantAssetsPlan
 from dagster_qdrant.runs.vector_checks import (
     all_keywords_present,
     all_vectors_present,
+    keyword_lengths_fit,
     no_text_cut,
     search_finds_row,
     texts_in_chunks,
@@ -99,6 +100,12 @@ _CHECKS = {
             all_keywords_present,
             "Rows whose text has keywords have the vector of these (up to 256 are read).",
             needs="keywords",
+        ),
+        _Check(
+            keyword_lengths_fit,
+            "Texts are about as long as those that keywords are weighed by (up to 256 are read).",
+            needs="keywords",
+            severity=AssetCheckSeverity.WARN,
         ),
     )
 }

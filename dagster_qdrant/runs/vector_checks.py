@@ -105,6 +105,22 @@ def all_keywords_present(table: CheckedTable) -> Finding:
     )
 
 
+def keyword_lengths_fit(table: CheckedTable) -> Finding:
+    """Texts are about as long as those by whose length keywords are weighed."""
+    keywords, plan = table.plan.keywords, table.plan
+    columns = list(keywords.columns) if keywords else []
+    fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
+    records = table.scroll(table.collection, _READ_TEXTS, None, payload=fields)
+    texts = [embedding_text(record.payload or {}, columns, plan.variants) for record in records]
+    mean = keywords.model.mean_length([text for text in texts if text]) if keywords else None
+    if keywords is None or mean is None or not keywords.avg_len:
+        return Finding(True, "No text has keywords so far.")
+    numbers = {"mean_length": round(mean, 1), "avg_len": keywords.avg_len}
+    if said := keywords.other_length(mean):
+        return Finding(False, f"{said[0].upper()}{said[1:]}", numbers)
+    return Finding(True, "Texts are about as long as keywords are weighed by.", numbers)
+
+
 def vectors_valid(table: CheckedTable) -> Finding:
     """Vectors have the model's size; those of a sample are finite and not zero."""
     import numpy as np

@@ -90,6 +90,25 @@ def test_the_mean_length_is_measured_as_soon_as_there_is_a_text(
     assert stored.values == pytest.approx(expected.values, rel=1e-5)
 
 
+def test_texts_of_quite_another_length_are_said_and_what_mends_it(
+    load: Load, qdrant_target: Target, dataset, caplog
+):
+    load(films([{"id": 1, "plot": "rain rain"}, {"id": 2, "plot": "androids"}], **BOTH))
+    load(films([{"id": 3, "plot": "androids"}], **BOTH))
+    load(films([{"id": 4, "plot": "rain " * 2}], **BOTH))
+    assert "words in the mean" not in caplog.text
+    load(films([{"id": 3, "plot": "rain " * 11}], **BOTH))
+    assert f"`{dataset}_films`: its texts have 4.0 words in the mean" in caplog.text
+    assert "are weighed by 1.5" in caplog.text
+    assert "Set `avg_len` to it, `keywords={'avg_len': 4.0}`" in caplog.text
+    caplog.clear()
+    mended = loaded(
+        load, films([{"id": 5, "plot": "rain " * 5}], embed="plot", keywords={"avg_len": 4})
+    )
+    assert (mended.keywords, mended.texts) == (5, 1)
+    assert "words in the mean" not in caplog.text
+
+
 def test_a_mean_length_that_is_given_counts(load: Load, qdrant_target: Target, dataset):
     load(films(embed="plot", keywords={"avg_len": 30}))
     stored = keyword_vectors(qdrant_target, f"{dataset}_films")[1]

@@ -39,9 +39,9 @@ def test_keywords_are_counted_and_their_loss_is_found(
             selection=selection,
         )
 
-    def check() -> dg.AssetCheckEvaluation:
+    def check(name: str = "all_keywords_present") -> dg.AssetCheckEvaluation:
         found = run(dg.AssetSelection.checks(*checks)).get_asset_check_evaluations()
-        [evaluation] = [each for each in found if each.check_name == "all_keywords_present"]
+        [evaluation] = [each for each in found if each.check_name == name]
         return evaluation
 
     [event] = run(dg.AssetSelection.assets(assets)).get_asset_materialization_events()
@@ -55,6 +55,15 @@ def test_keywords_are_counted_and_their_loss_is_found(
     assert lost in (evaluation.description or "")
     assert evaluation.metadata["keywords_missing"].value == 1
     assert evaluation.metadata["points_without_keywords"].value == 3
+    # Texts have become much longer than they were when their mean length was measured.
+    assert check("keyword_lengths_fit").passed
+    with resource.get_client() as client:
+        about = client.get_collection(f"{dataset}_films").config.metadata["dagster_qdrant"]
+        about["keywords"]["avg_len"] = 0.5
+        client.update_collection(f"{dataset}_films", metadata={"dagster_qdrant": about})
+    evaluation = check("keyword_lengths_fit")
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "Its texts have 2.0 words in the mean" in (evaluation.description or "")
 
 
 def test_assets_without_keywords_have_no_check_of_them(dataset: str):

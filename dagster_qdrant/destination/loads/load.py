@@ -13,6 +13,7 @@ from dlt.common.schema.utils import get_root_table
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.load_targets import LoadTargets
 from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.keyword_lengths import warn_of_other_lengths
 from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.load_completion import remove_what_the_load_outdates
 from dagster_qdrant.destination.loads.load_leases import (
@@ -201,6 +202,7 @@ class Load:
             with last_words():  # half of a switch leaves readers without a collection
                 self._targets.switch(dlt_tables.load_id_field)
                 write_down(texts, collections)
+            warn_of_other_lengths(load_id, map(self._plan_of, data_tables), collections)
         _say_what_was_cut(load_id)
         lease.take_back_dead_loads(dlt_tables, collections)
         base, state_table = base_states.pop(load_id, None), self._schema.state_table_name

@@ -9,6 +9,10 @@ from typing import Any
 from dagster_qdrant.embedding.sparse import DEFAULT_LANGUAGE, KeywordModel
 from dagster_qdrant.errors import EmbeddingError
 
+# From how many times the mean length that words are weighed by, or from which part of it, another
+# one is said.
+_MOST_DRIFT = 2.0
+
 
 @dataclass(frozen=True)
 class Keywords:
@@ -87,6 +91,21 @@ class Keywords:
         """
         named = dict.fromkeys(map(normalize, self.columns))
         return replace(self, columns=tuple(named) or tuple(default))
+
+    def other_length(self, mean: float) -> str | None:
+        """What to say of texts, if their mean length is quite another than words are weighed by.
+
+        Args:
+            mean: The mean number of words in texts, stopwords not counted.
+        """
+        if not self.avg_len or 1 / _MOST_DRIFT < mean / self.avg_len < _MOST_DRIFT:
+            return None
+        return (
+            f"its texts have {mean:.1f} words in the mean, stopwords not counted, and its keywords "
+            f"are weighed by {self.avg_len:g}, so a search by keywords ranks long and short texts "
+            f"less well. Set `avg_len` to it, `keywords={{'avg_len': {mean:.1f}}}`. The next load "
+            "then makes the keywords of all rows anew, and embeds nothing."
+        )
 
     def fits(self, there: Keywords | None) -> bool:
         """Whether vectors that were made in another way are what these would be.

@@ -47,6 +47,8 @@ class LoadCounts:
         texts: Texts that went through the model; rows with the same text share one.
         texts_of_vectors: Those of the texts that were embedded for further vectors, by vector.
         keywords: Rows whose keywords were made into a vector by this load.
+        texts_measured: How many texts with keywords were measured.
+        words_measured: Their words, stopwords not counted.
         tokens: Tokens of these texts, without those beyond the model's window.
         texts_cut: Texts among them that were cut, since they have more tokens than the window.
         tokens_cut: Tokens that were cut off.
@@ -75,6 +77,8 @@ class LoadCounts:
     texts: int = 0
     texts_of_vectors: Counter[str] = field(default_factory=Counter)
     keywords: int = 0
+    texts_measured: int = 0
+    words_measured: int = 0
     tokens: int = 0
     texts_cut: int = 0
     tokens_cut: int = 0

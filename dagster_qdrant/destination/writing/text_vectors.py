@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,16 @@ from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePl
 from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.point_writer import Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
-from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
 
 if TYPE_CHECKING:
     from dagster_qdrant.embedding.options import EmbeddingOptions
+
+
+# How many texts of a file are measured, of those whose keywords are made into vectors.
+_MEASURED = 256
 
 
 @dataclass
@@ -98,10 +102,17 @@ class TextVectors:
         if self._plan.keywords:
             rows = {row.point_id: row.keywords for row in window.upsert if row.keywords}
             vectors = self._plan.keywords.model.embed(rows.values())
+            self._measure(list(rows.values()), self._plan.keywords.model)
             embedding.keywords = {
                 id_: vector for id_, vector in zip(rows, vectors, strict=True) if vector.indices
             }
         return embedding
+
+    def _measure(self, texts: Sequence[str], model: KeywordModel) -> None:
+        """Measure some texts, to see whether they are much longer or shorter than others."""
+        lengths = model.lengths(texts[: _MEASURED - self._counts.texts_measured])
+        self._counts.texts_measured += len(lengths)
+        self._counts.words_measured += sum(lengths)
 
     def _count_rows(self, embedding: EmbeddedWindow) -> None:
         """Count the rows that get a vector which no point had."""
