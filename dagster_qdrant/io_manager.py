@@ -46,7 +46,7 @@ class QdrantCollection:
         tables: The tables that were loaded with it, nested ones too.
     """
 
-    qdrant: QdrantResource
+    qdrant: QdrantResource = field(repr=False)
     dataset_name: Optional[str]
     table: str
     partitions: Optional[tuple[str, ...]] = None
