@@ -6,6 +6,7 @@ rows: checks and later loads know of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,25 +67,34 @@ class FoundTable:
             )
 
     @contextmanager
-    def changing(self, doing: str, part: str | None = None) -> Iterator[None]:
+    def removing(self, doing: str, part: str | None = None) -> Iterator[Counter[str]]:
         """Have the table, or a part of it, for oneself; waits for the loads of it that run.
+
+        What was removed is written down, also where it dies half-way.
 
         Args:
             doing: What stands in the books in the place of a pipeline's name.
             part: The partition; None: all of it.
+
+        Yields:
+            To be counted in: how many rows went, by table.
         """
         dlt_tables = DltTables(self.collections, self.schema)
         claims = (Claim(self.name, part),)
         load = LoadRecord(create_load_id(), doing, LoadStatus.RUNNING, claims=claims)
         options = self.config.connection
         lease = LoadLease(load, self.config.abandoned_after, lambda: connect(options))
+        removed: Counter[str] = Counter()
         try:
             with lease.alive(dlt_tables):
-                yield
-                lease.complete(dlt_tables)
+                yield removed
+                lease.complete(dlt_tables, removed)
         except BaseException:
             with last_words():
-                give_up(load, dlt_tables)
+                if removed:
+                    dlt_tables.complete_load(load.load_id, removed)
+                else:
+                    give_up(load, dlt_tables)
             raise
         finally:
             lease.release()

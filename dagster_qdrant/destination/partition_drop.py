@@ -34,9 +34,11 @@ def drop_partition(
         found.refuse_nested("Drop the partition")
         _refuse_unmarked(found)
         names = [found.name, *(str(nested["name"]) for nested in found.nested)]
-        with found.changing(PARTITION_DROP, partition):
-            dropped = {name: _drop(found.collections, name, partition) for name in names}
-    return {name: count for name, count in dropped.items() if count}
+        with found.removing(PARTITION_DROP, partition) as dropped:
+            for name in names:
+                if count := _drop(found.collections, name, partition):
+                    dropped[name] = count
+    return dict(dropped)
 
 
 def _refuse_unmarked(table: FoundTable) -> None:

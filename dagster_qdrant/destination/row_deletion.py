@@ -57,8 +57,8 @@ def delete_rows(
     with found_table(config, dataset_name, table) as found:
         found.refuse_nested("Delete the rows")
         names = [found.name, *(str(nested["name"]) for nested in found.nested)]
-        with found.changing(ROW_DELETION):
-            gone = _Deletion(found).delete(row_filter)
+        with found.removing(ROW_DELETION) as gone:
+            _Deletion(found, gone).delete(row_filter)
         collections = map(found.collections.name, names)
         if gone and (kept := Generations(found.collections).kept(collections)):
             logger.warning(
@@ -85,20 +85,21 @@ def _refuse_unfit(row_filter: Any) -> None:
 
 
 class _Deletion:
-    """A deletion under way, with what has gone so far.
+    """A deletion under way.
 
     Args:
         table: The table, which no load is at work on.
+        gone: To be counted in: how many rows went, by table.
     """
 
-    def __init__(self, table: FoundTable) -> None:
+    def __init__(self, table: FoundTable, gone: Counter[str]) -> None:
         self._table = table
         self._collections = table.collections
         self._row_id = table.schema.naming.normalize_identifier(C_DLT_ID)
-        self._gone: Counter[str] = Counter()
+        self._gone = gone
 
-    def delete(self, row_filter: models.Filter) -> Counter[str]:
-        """Delete the rows that a filter selects; says how many went, by table."""
+    def delete(self, row_filter: models.Filter) -> None:
+        """Delete the rows that a filter selects."""
         collection = self._collections.name(self._table.name)
         pages = self._collections.pages(
             collection, row_filter, page=_PAGE, payload=[self._row_id, SUPERSEDED]
@@ -110,7 +111,6 @@ class _Deletion:
             if advice := missing_index(str(error), "the filter", collection):
                 raise QdrantTerminalError(f"{error} {advice}") from error
             raise
-        return self._gone
 
     def _delete(self, table_name: str, records: list[models.Record]) -> None:
         """Delete rows of a table, after those nested in them."""

@@ -10,6 +10,7 @@ from typing import Any
 from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import get_first_column_name_with_prop
 
+from dagster_qdrant.destination.loads.dlt_tables import LoadRecord
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
@@ -37,7 +38,14 @@ def all_rows_present(table: CheckedTable) -> Finding:
     missing = {name: rows for name, rows in missing.items() if rows > 0}
     if not missing:
         return Finding(True, "All rows of the last load are in the collection.", numbers)
-    if _has_later_load(table, last.load_id):
+    later = _later_loads(table, last.load_id)
+    for load in later:
+        for name, removed in (load.removed or {}).items():
+            missing[name] = missing.get(name, 0) - removed
+    missing = {name: rows for name, rows in missing.items() if rows > 0}
+    if not missing:
+        return Finding(True, "All but rows that were removed on purpose are there.", numbers)
+    if _has_later_rows(table, last.load_id) or any(load.removed is None for load in later):
         return Finding(True, "A later load may have taken rows over.", numbers)
     gone = " and ".join(f"{n} of table `{name}`" for name, n in missing.items())
     return Finding(
@@ -59,13 +67,18 @@ def _count(table: CheckedTable, table_name: str, load_id: str | None = None) -> 
         return 0
 
 
-def _has_later_load(table: CheckedTable, load_id: str | None) -> bool:
+def _later_loads(table: CheckedTable, load_id: str | None) -> list[LoadRecord]:
+    if load_id is None:
+        return []
+    loads = table.client.dlt_tables.loads_of(table.name)
+    return [load for load in loads if _is_later(load.load_id, load_id)]
+
+
+def _has_later_rows(table: CheckedTable, load_id: str | None) -> bool:
     if load_id is None:
         return False
     values = table.collections.values(table.collection, table.plan.load_id)
-    return any(_is_later(other, load_id) for other in values) or any(
-        _is_later(other, load_id) for other in table.client.dlt_tables.loads_of(table.name)
-    )
+    return any(_is_later(other, load_id) for other in values)
 
 
 def _is_later(load_id: str, than: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import dlt
 import pytest
+from qdrant_client import models
 
 from dagster_qdrant import (
     QdrantResource,
@@ -261,7 +262,7 @@ def test_the_rows_of_a_partition_can_be_dropped_with_those_nested_in_them(
     assert by_day() == {day: [1, 2] for day in DAYS}
 
 
-def test_a_partition_that_was_dropped_is_no_loss_to_the_checks(resource, dataset, shop):
+def test_rows_that_were_dropped_or_deleted_are_no_loss_to_the_checks(resource, dataset, shop):
     @qdrant_assets(
         dlt_source=shop.of(DAYS[0]),
         dataset_name=dataset,
@@ -271,11 +272,16 @@ def test_a_partition_that_was_dropped_is_no_loss_to_the_checks(resource, dataset
         yield from qdrant.run(context, dlt_source=shop.of)
 
     def rows_present() -> bool:
+        checks = build_qdrant_checks([sales])
         results = dg.materialize(
-            build_qdrant_checks([sales]), resources={"qdrant": resource}, instance=instance
+            [sales, *checks],
+            selection=dg.AssetSelection.checks(*checks),
+            resources={"qdrant": resource},
+            instance=instance,
         )
         found = results.get_asset_check_evaluations()
-        return all(each.passed for each in found if each.check_name == "all_rows_present")
+        [present] = [each for each in found if each.check_name == "all_rows_present"]
+        return bool(present.passed)
 
     with dg.DagsterInstance.ephemeral() as instance:
         for day in DAYS:
@@ -284,6 +290,13 @@ def test_a_partition_that_was_dropped_is_no_loss_to_the_checks(resource, dataset
             )
         resource.drop_partition(dataset, "sales", DAYS[2])
         assert rows_present()
+        of_day = models.FieldCondition(key="day", match=models.MatchValue(value=DAYS[1]))
+        assert resource.delete_rows(dataset, "sales", models.Filter(must=[of_day]))["sales"] == 2
+        assert rows_present()
+        with resource.get_client() as client:  # behind our back
+            [point, _] = client.scroll(f"{dataset}_sales")[0]
+            client.delete(f"{dataset}_sales", [point.id])
+        assert not rows_present()
 
 
 @pytest.mark.parametrize(

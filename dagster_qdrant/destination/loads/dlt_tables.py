@@ -55,6 +55,7 @@ class LoadRecord:
         tables: The tables that it appends to.
         claims: What it has, or waits to have, for itself.
         owner: Whose it is, if several processes share it.
+        removed: How many rows it removed, by table, if it did nothing else; None: a load of rows.
     """
 
     load_id: str
@@ -64,6 +65,7 @@ class LoadRecord:
     tables: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     owner: str = ""
+    removed: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -319,17 +321,14 @@ class DltTables:
         payload = self._collections.payload(self._loads, point_id)
         return self._load_record(payload) if payload else None
 
-    def loads_of(self, table_name: str) -> list[str]:
-        """The ids of complete loads of a table, also of those that did no more than remove rows."""
-        load_id, claims = self._field(C_DLT_LOADS_TABLE_LOAD_ID), self._field("claims")
+    def loads_of(self, table_name: str) -> list[LoadRecord]:
+        """The complete loads of a table, also those that did no more than remove rows."""
+        names = (C_DLT_LOADS_TABLE_LOAD_ID, "status", "claims", "removed")
+        fields = list(map(self._field, names))
         complete = matches({self._field("status"): int(LoadStatus.COMPLETE)})
-        pages = self._collections.pages(self._loads, complete, payload=[load_id, claims], page=1000)
-        payloads = [point.payload or {} for points in pages for point in points]
-        return [
-            payload[load_id]
-            for payload in payloads
-            if any(claim.name == table_name for claim in Claim.read(payload.get(claims, ())))
-        ]
+        pages = self._collections.pages(self._loads, complete, payload=fields, page=1000)
+        loads = [self._load_record(point.payload or {}) for points in pages for point in points]
+        return [load for load in loads if any(claim.name == table_name for claim in load.claims)]
 
     def unfinished_loads(self) -> list[LoadRecord]:
         """The loads that run, and those that ended without being complete."""
@@ -349,6 +348,7 @@ class DltTables:
             tables=tuple(payload.get(field("tables"), ())),
             claims=Claim.read(payload.get(field("claims"), ())),
             owner=payload.get(field("owner"), ""),
+            removed=payload.get(field("removed")),
         )
 
     def begin_load(self, load: LoadRecord) -> None:
@@ -380,13 +380,19 @@ class DltTables:
             wait=True,
         )
 
-    def complete_load(self, load_id: str) -> bool:
+    def complete_load(self, load_id: str, removed: Mapping[str, int] | None = None) -> bool:
         """Write down that a load is complete; with this its rows count.
+
+        Args:
+            load_id: The load.
+            removed: How many rows it removed, by table, if it did nothing else.
 
         Returns:
             False if another load has taken it for dead.
         """
-        complete = {"status": int(LoadStatus.COMPLETE), "inserted_at": _now()}
+        complete: dict[str, Any] = {"status": int(LoadStatus.COMPLETE), "inserted_at": _now()}
+        if removed is not None:
+            complete["removed"] = dict(removed)
         self.change_load(load_id, LoadStatus.RUNNING, **complete)
         record = self.load_record(load_id)
         if record is None:  # somebody removed what was written down

@@ -18,7 +18,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from dagster_qdrant.destination.loads.dlt_tables import (
@@ -320,13 +320,17 @@ class LoadLease:
             self._looked_up |= {load_id: load_id in completed for load_id in unknown}
         return {load_id for load_id in load_ids if not self._looked_up[load_id]}
 
-    def complete(self, dlt_tables: DltTables) -> None:
+    def complete(self, dlt_tables: DltTables, removed: Mapping[str, int] | None = None) -> None:
         """Write down that the load is complete; with this its rows count.
+
+        Args:
+            dlt_tables: dlt's tables.
+            removed: How many rows it removed, by table, if it did nothing else.
 
         Raises:
             LoadTakenBackError: If another load has taken it for dead.
         """
-        if not dlt_tables.complete_load(self._load_id):
+        if not dlt_tables.complete_load(self._load_id, removed):
             raise self._taken_back()
 
     def take_back_dead_loads(self, dlt_tables: DltTables, collections: Collections) -> None:
