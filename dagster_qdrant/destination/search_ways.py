@@ -63,7 +63,8 @@ class SearchedVector:
             embedder = load_embedder(self.options)
             return [self._fit(embedder.embed_query(text)).tolist() for text in texts]
         except EmbeddingError as error:
-            why = _why_not_here(self.options, configured)
+            is_main = self.name.startswith(VECTOR_NAME_PREFIX)  # that of the configured model
+            why = _why_not_here(self.options, configured) if is_main else ""
             raise QdrantTerminalError(f"Collection `{self.collection}`: {error}{why}") from error
 
     def _fit(self, vector: Vectors) -> Vectors:
