@@ -54,9 +54,9 @@ def qdrant_adapter(
             its rows whose text is embedded. A list of plain values has the column `value`. A list
             in a list is `"chapters__paragraphs"`, or `("chapters", "paragraphs")`. The rows of
             `docs` with lists `chunks` are in the table `docs__chunks`.
-        keywords: Whether rows are found by the keywords of their texts too (BM25): True for
-            English, a language, or `Keywords(...)`. Without `embed` it must name the columns. If it
-            names none, it holds for the lists of `nested` too.
+        keywords: Whether rows are found by the keywords of their texts too (BM25, or a sparse
+            model): True for English, a language, or `Keywords(...)`. Without `embed` it must name
+            the columns. If it names none, it holds for the lists of `nested` too.
         chunk: How long texts are cut into chunks, so that a model takes all of them: True, the most
             tokens of a chunk, "markdown", a function that makes a list of texts of one, or
             `Chunking(...)`. The chunks of `docs` are in the table `docs__chunks`, which has the

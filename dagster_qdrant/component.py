@@ -90,7 +90,7 @@ class QdrantLoad(Resolvable):
         Mapping[str, Union[bool, str, Mapping[str, Any]]],
         Resolver.default(
             description="By resource: whether its rows are found by keywords too; true, a "
-            "language, or an object with language, columns and avg_len."
+            "language, or an object with language, columns and avg_len, or columns and model."
         ),
     ] = field(default_factory=dict)
     chunk: Annotated[

@@ -2,11 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 # Models that fastembed knows. What is in their folders here is ours.
 CROSS_ENCODER = "Xenova/ms-marco-MiniLM-L-6-v2"
 COLBERT = "colbert-ir/colbertv2.0"
+SPLADE = "prithivida/Splade_PP_en_v1"
+BM42 = "Qdrant/bm42-all-minilm-l6-v2-attentions"
 _COLBERT_SIZE = 128
+_VOCABULARY = 30_522
 
 
 def cross_encoder_folder(folder: Path, embedding_model: Path) -> Path:
@@ -49,6 +53,61 @@ def cross_encoder_folder(folder: Path, embedding_model: Path) -> Path:
     onnx.checker.check_model(model)
     (folder / "onnx").mkdir(parents=True)
     onnx.save(model, folder / "onnx" / "model.onnx")
+    _copy_tokenizer(embedding_model, folder)
+    return folder
+
+
+def splade_folder(folder: Path, embedding_model: Path) -> Path:
+    """A folder with a sparse model: each token of a text weighs the same.
+
+    Args:
+        folder: Where to make it.
+        embedding_model: The folder of a BERT, whose tokenizer it has.
+    """
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("OneHot", ["input_ids", "vocabulary", "values"], ["logits"]),
+        helper.make_node("Identity", ["attention_mask"], ["mask"]),
+    ]
+    constants = [
+        helper.make_tensor("vocabulary", TensorProto.INT64, [1], [_VOCABULARY]),
+        helper.make_tensor("values", TensorProto.FLOAT, [2], [0.0, 1.0]),
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "tokens", None])
+    return _sparse_folder(folder, embedding_model, nodes, constants, output)
+
+
+def bm42_folder(folder: Path, embedding_model: Path) -> Path:
+    """A folder with a sparse model: each token of a text is paid the same attention."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "axes"], ["attention_6"]),
+    ]
+    constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])]
+    shape = ["batch", 1, 1, "tokens"]
+    output = helper.make_tensor_value_info("attention_6", TensorProto.FLOAT, shape)
+    made = _sparse_folder(folder, embedding_model, nodes, constants, output)
+    (made / "stopwords.txt").write_text("a\nthe\nin\n")
+    return made
+
+
+def _sparse_folder(
+    folder: Path, embedding_model: Path, nodes: list[Any], constants: list[Any], output: Any
+) -> Path:
+    import onnx
+    from onnx import TensorProto, helper
+
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    graph = helper.make_graph(nodes, "sparse", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
     _copy_tokenizer(embedding_model, folder)
     return folder
 

@@ -177,6 +177,9 @@ def refuse_unknown_model(plan: TablePlan, embedding: EmbeddingOptions) -> None:
         for name, vector in plan.vectors.items():
             what = f"Table `{plan.table_name}`, vector `{name}`"
             vector_size(vector.options(embedding))
+        if plan.keywords:
+            what = f"Table `{plan.table_name}`, keywords"
+            plan.keywords.has_idf(embedding)
     except EmbeddingError as error:
         raise QdrantConfigurationError(f"{what}: {error}") from error
 

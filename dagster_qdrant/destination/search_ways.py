@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dagster_qdrant.destination.passages import Chunked
 from dagster_qdrant.destination.reranking import Rerank
 from dagster_qdrant.destination.tables.hints import TableHint
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.named_vectors import NamedVector
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions, models_for_vector
 from dagster_qdrant.embedding.prefixes import prefixes_of_makers
-from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import (
     EmbeddingError,
     QdrantConfigurationError,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float32]
+
+
+_T = TypeVar("_T", Keywords, NamedVector)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class SearchWays:
     Args:
         collection: The collection.
         dense: Its vector of meaning that is searched; None if it has none.
-        keywords: The model of its keywords; None if it has none.
+        keywords: How its keywords are made; None if it has none.
         configured: The model that is configured.
         columns: The columns whose text it is searched by; empty if that is not known.
         named: Its further vectors, by name.
@@ -97,7 +101,7 @@ class SearchWays:
 
     collection: str
     dense: SearchedVector | None
-    keywords: KeywordModel | None
+    keywords: Keywords | None
     configured: EmbeddingOptions
     columns: tuple[str, ...] = ()
     named: Mapping[str, SearchedVector] = field(default_factory=dict)
@@ -145,7 +149,7 @@ class SearchWays:
             name: SearchedVector(
                 collection,
                 name,
-                _where_it_is(vector).options(embedding),
+                _here(vector).options(embedding),
                 there[name].size,
                 tuple(vector.columns),
             )
@@ -158,7 +162,7 @@ class SearchWays:
                 "`qdrant_adapter(resource, embed=[...])` and load it again."
             )
         said = hint.keywords
-        keywords = (said.model if said else KeywordModel()) if has_keywords else None
+        keywords = _here(said or Keywords()) if has_keywords else None
         dense = named.get(using) if using else None
         if dense is None and main:
             name, options = _model_of(collection, about(info), main, embedding)
@@ -242,17 +246,20 @@ class SearchWays:
                 vectors[self.dense.name] = question
         if "keywords" in ways and self.keywords:
             for text, vectors in zip(texts, found, strict=True):
-                of_keywords = self.keywords.query(text)
+                try:
+                    of_keywords = self.keywords.query(text, self.configured)
+                except EmbeddingError as error:
+                    raise QdrantTerminalError(f"Collection `{self.collection}`: {error}") from error
                 if of_keywords.indices:  # a question of stopwords alone has none
                     vectors[KEYWORD_VECTOR] = of_keywords
         return found
 
 
-def _where_it_is(vector: NamedVector) -> NamedVector:
-    """A vector without the folder of its model, if that is one of another machine."""
-    if vector.model_path and not Path(vector.model_path).is_dir():
-        return replace(vector, model_path=None)
-    return vector
+def _here(made_by: _T) -> _T:
+    """What makes vectors, without the folder of its model if that is one of another machine."""
+    if made_by.model_path and not Path(made_by.model_path).is_dir():
+        return replace(made_by, model_path=None)
+    return made_by
 
 
 def _model_of(

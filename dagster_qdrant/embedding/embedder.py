@@ -66,7 +66,7 @@ class Embedder(Protocol):
     def start(self, texts: Sequence[str]) -> TextsInWork:
         """Begin to embed texts, behind those that were begun before."""
 
-    def embed_query(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Any:
         """Embed what somebody searches for: an array of shape (vector_size,)."""
 
 
@@ -91,7 +91,7 @@ class _WithPrefixes:
     def start(self, texts: Sequence[str]) -> TextsInWork:
         return self._embedder.start([f"{self._prefixes.passage}{text}" for text in texts])
 
-    def embed_query(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Any:
         return self._embedder.embed_query(f"{self._prefixes.query}{text}")
 
 

@@ -17,6 +17,7 @@ from dagster_qdrant.embedding.batching import Batching
 from dagster_qdrant.embedding.local_files import open_model
 from dagster_qdrant.embedding.options import EmbeddingOptions, is_static
 from dagster_qdrant.embedding.providers import GPU_PROVIDERS, providers_of
+from dagster_qdrant.embedding.sparse import as_sparse_vector
 from dagster_qdrant.stopping import wait_for
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class TextsInModel:
 
     Args:
         jobs: Batches, as the positions of their texts, each with its vectors to come.
-        shape: Number of texts, size of their vectors; empty if each text has vectors of its tokens.
+        shape: Number of texts, size of their vectors; empty if that differs.
         tokens: How many tokens go through the model, padding not among them.
         cut: How many tokens do not, by the position of each text that is longer than the model's
             window.
@@ -89,7 +90,7 @@ class TextEmbedder:
 
     def __init__(self, options: EmbeddingOptions, *, ahead: bool = False) -> None:
         self.options = options
-        self.vector_size = options.vector_size
+        self.vector_size = 0 if options.kind == "sparse" else options.vector_size
         self._models = [open_model(options, device, ahead=ahead) for device in options.devices]
         # fastembed uses it as well. To hand it the tokens would take private parts of it, for a
         # hundredth of the time.
@@ -110,7 +111,8 @@ class TextEmbedder:
 
         Returns:
             An array of shape (len(texts), vector_size), in the order of the texts; of a
-            late-interaction model a list of arrays of shape (tokens, vector_size).
+            late-interaction model a list of arrays of shape (tokens, vector_size), of a sparse one
+            a list of sparse vectors.
         """
         return self.start(texts).result()
 
@@ -129,11 +131,11 @@ class TextEmbedder:
             (batch, self._pool.submit(self._embed_batch, number, [texts[i] for i in batch]))
             for number, batch in enumerate(self._batching.cut(lengths))
         ]
-        is_late = self.options.kind == "late_interaction"
-        shape = () if is_late else (len(texts), self.vector_size)
+        is_dense = self.options.kind == "dense"
+        shape = (len(texts), self.vector_size) if is_dense else ()
         return TextsInModel(jobs, shape, sum(lengths), cut)
 
-    def embed_query(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Any:
         """Embed what somebody searches for, as one that is, where a model tells it from the rest.
 
         Returns:
@@ -141,7 +143,10 @@ class TextEmbedder:
         """
         import numpy as np
 
-        return np.asarray(next(iter(self._models[0].query_embed(text))), dtype=np.float32)
+        [vector] = self._models[0].query_embed(text)
+        if self.options.kind == "sparse":
+            return as_sparse_vector(vector)
+        return np.asarray(vector, dtype=np.float32)
 
     def _lengths(self, texts: Sequence[str]) -> tuple[list[int], dict[int, int]]:
         """The texts' numbers of tokens in the model, and of those that it cuts off."""
@@ -161,6 +166,8 @@ class TextEmbedder:
 
         model = self._models[number % len(self._models)]
         vectors = list(model.embed(texts, batch_size=len(texts)))
+        if self.options.kind == "sparse":
+            return [as_sparse_vector(each) for each in vectors]
         if self.options.kind == "late_interaction":
             return [np.asarray(each, dtype=np.float32) for each in vectors]
         return np.asarray(vectors, dtype=np.float32)

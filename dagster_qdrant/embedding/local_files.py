@@ -104,7 +104,7 @@ def _tried(model: Any, options: EmbeddingOptions) -> int | None:
         list(model.rerank(text, [text]))
         return None
     [vector] = model.embed([text])
-    return int(vector.shape[-1])
+    return None if options.kind == "sparse" else int(vector.shape[-1])
 
 
 def _refuse_without_hub(options: EmbeddingOptions) -> None:

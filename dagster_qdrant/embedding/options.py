@@ -17,9 +17,9 @@ VECTOR_NAME_PREFIX = "fast-"
 
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 
-# What a model makes: a vector of a text, a vector of each of its tokens, or a score of a question
-# and a text.
-Kind = Literal["dense", "late_interaction", "reranker"]
+# What a model makes: a vector of a text, a vector of each of its tokens, a vector of the words that
+# it may be found by, or a score of a question and a text.
+Kind = Literal["dense", "late_interaction", "sparse", "reranker"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class EmbeddingOptions:
             requests to a service.
         service: The service that embeds, in place of fastembed.
         kind: What the model makes: "dense", a vector of a text; "late_interaction", a vector of
-            each of its tokens; "reranker", a score of a question and a text.
+            each of its tokens; "sparse", a vector of words; "reranker", a score of a question and
+            a text.
 
     Raises:
         EmbeddingError: For values out of range or without effect.
@@ -189,15 +190,17 @@ def class_of(kind: Kind) -> Any:
         from fastembed.rerank.cross_encoder import TextCrossEncoder
 
         return TextCrossEncoder
-    from fastembed import LateInteractionTextEmbedding, TextEmbedding
+    from fastembed import LateInteractionTextEmbedding, SparseTextEmbedding, TextEmbedding
 
-    return LateInteractionTextEmbedding if kind == "late_interaction" else TextEmbedding
+    others = {"late_interaction": LateInteractionTextEmbedding, "sparse": SparseTextEmbedding}
+    return others.get(kind, TextEmbedding)
 
 
 # How users name a model of a kind, and what it is.
 _ASKED_AS: dict[Kind, tuple[str, str]] = {
     "dense": ("model", "embedding model"),
     "late_interaction": ("model", "late-interaction model"),
+    "sparse": ("model", "sparse model"),
     "reranker": ("rerank", "cross-encoder"),
 }
 

@@ -149,6 +149,13 @@ def _bm25(language: str, **parameters: float) -> Bm25:
     return qdrant_edge.Bm25(qdrant_edge.Bm25Config(**options))
 
 
+def as_sparse_vector(vector: Any) -> models.SparseVector:
+    """A vector of a sparse model of fastembed, as Qdrant takes it."""
+    from qdrant_client import models
+
+    return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+
+
 def _sparse(vector: Any) -> models.SparseVector:
     from qdrant_client import models
 

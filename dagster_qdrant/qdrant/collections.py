@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ class Collections(Points):
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
         named_vectors: Mapping[str, NamedVectorParams] | None = None,
-        keyword_vectors: Sequence[str] = (),
+        keyword_vectors: Mapping[str, bool] | None = None,
         indexes: Mapping[str, Mapping[str, Any]],
         settings: Mapping[str, Any] | None = None,
         former: models.CollectionInfo | None = None,
@@ -117,7 +117,7 @@ class Collections(Points):
             metadata: What this package writes about it.
             vectors: The size of its main vector, if it has one, by name.
             named_vectors: What is asked for of further ones, by name.
-            keyword_vectors: The names of those of keywords, whose rarity Qdrant reckons.
+            keyword_vectors: Those of keywords, by name, and whether Qdrant weighs by their rarity.
             indexes: Payload fields that are filtered or sorted by, with their index. Those that
                 `metadata` has under "index" were asked for, and go when they are no longer.
             settings: What is asked for of the collection and its vectors, by Qdrant's names.
@@ -132,7 +132,7 @@ class Collections(Points):
                     metadata,
                     vectors,
                     named_vectors or {},
-                    keyword_vectors,
+                    keyword_vectors or {},
                     settings=settings,
                     former=former,
                 )
@@ -209,7 +209,7 @@ class Collections(Points):
         metadata: Mapping[str, Any],
         vectors: Mapping[str, int],
         named_vectors: Mapping[str, NamedVectorParams],
-        keyword_vectors: Sequence[str],
+        keyword_vectors: Mapping[str, bool],
         *,
         settings: Mapping[str, Any],
         former: models.CollectionInfo | None,
@@ -228,13 +228,16 @@ class Collections(Points):
             for name, size in vectors.items()
         }
         params |= {name: named_vector_for(v, before.get(name)) for name, v in named_vectors.items()}
-        of_keywords = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        of_keywords = {
+            name: models.SparseVectorParams(modifier=models.Modifier.IDF if has_idf else None)
+            for name, has_idf in keyword_vectors.items()
+        }
         others = dict(former.config.metadata or {}) if former else {}
         self.connection.request(
             client.create_collection,
             collection,
             vectors_config=params,
-            sparse_vectors_config=dict.fromkeys(keyword_vectors, of_keywords) or None,
+            sparse_vectors_config=of_keywords or None,
             metadata={**others, METADATA_KEY: dict(metadata)},
             **settings_for(settings, former),
         )

@@ -11,8 +11,6 @@ from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.connection import Connection
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from qdrant_client import models
 
 # How many different values of a field to ask for at first.
@@ -81,7 +79,7 @@ class Points:
 
     def vectors(
         self, collection: str, vector_name: str, field_name: str, values: Set[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, Any]:
         """Vectors of points by the value that they have in an indexed payload field.
 
         Not all that could be found are, where very many points share a value.
@@ -93,11 +91,12 @@ class Points:
             values: The values of interest.
 
         Returns:
-            An array of shape (vector size,) for each value that was found.
+            For each value that was found an array of shape (vector size,), of a multivector
+            (tokens, vector size), or a sparse vector.
         """
         import numpy as np
 
-        found: dict[str, NDArray[np.float32]] = {}
+        found: dict[str, Any] = {}
         while wanted := sorted(values - set(found)):
             limit = 2 * len(wanted)
             before = len(found)
@@ -105,7 +104,10 @@ class Points:
             for record in records:
                 if isinstance(record.vector, dict) and vector_name in record.vector:
                     value = str((record.payload or {})[field_name])
-                    found[value] = np.asarray(record.vector[vector_name], dtype=np.float32)
+                    vector: Any = record.vector[vector_name]
+                    if not hasattr(vector, "indices"):  # a sparse one stays as it is
+                        vector = np.asarray(vector, dtype=np.float32)
+                    found[value] = vector
             if len(records) < limit or len(found) - before < len(records) / 10:
                 break
         return found

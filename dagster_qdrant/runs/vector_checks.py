@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
+from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.rows import Fingerprints, Row, embedding_text
 from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
-from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
+from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.qdrant.collections import about, vector_params
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
@@ -88,8 +89,10 @@ def all_keywords_present(table: CheckedTable) -> Finding:
     fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
     records = table.scroll(table.collection, _READ_TEXTS, without, payload=fields)
     texts = {r.id: embedding_text(r.payload or {}, columns, plan.variants) for r in records}
-    model = keywords.model if keywords else KeywordModel()
-    missing = [id_ for id_, text in texts.items() if text and model.query(text).indices]
+    made_by = keywords or Keywords()
+    missing = [
+        id_ for id_, text in texts.items() if text and made_by.query(text, table.embedding).indices
+    ]
     numbers = {
         "points_without_keywords": table.collections.count(table.collection, without),
         "texts_read": len(records),
@@ -112,9 +115,9 @@ def keyword_lengths_fit(table: CheckedTable) -> Finding:
     fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
     records = table.scroll(table.collection, _READ_TEXTS, None, payload=fields)
     texts = [embedding_text(record.payload or {}, columns, plan.variants) for record in records]
-    mean = keywords.model.mean_length([text for text in texts if text]) if keywords else None
+    mean = keywords.bm25.mean_length([text for text in texts if text]) if keywords else None
     if keywords is None or mean is None or not keywords.avg_len:
-        return Finding(True, "No text has keywords so far.")
+        return Finding(True, "No text is weighed by its length.")
     numbers = {"mean_length": round(mean, 1), "avg_len": keywords.avg_len}
     if said := keywords.other_length(mean):
         return Finding(False, f"{said[0].upper()}{said[1:]}", numbers)

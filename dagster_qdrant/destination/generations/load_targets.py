@@ -139,7 +139,7 @@ class LoadTargets:
 
     def _measured(self, plan: TablePlan, info: models.CollectionInfo | None) -> TablePlan:
         """The plan with the mean length of the texts whose keywords count."""
-        if plan.keywords is None or plan.keywords.avg_len is not None:
+        if plan.keywords is None or plan.keywords.model or plan.keywords.avg_len is not None:
             return plan
         rows: list[Mapping[str, Any]] = []
         if info and info.points_count:  # what the load brings need not be like what is there
@@ -256,4 +256,4 @@ def _mean_length(
 ) -> float | None:
     """The mean number of keywords in the texts of rows; None if no row has one."""
     texts = (embedding_text(row, keywords.columns, plan.variants) for row in rows)
-    return keywords.model.mean_length([text for text in texts if text])
+    return keywords.bm25.mean_length([text for text in texts if text])

@@ -38,7 +38,7 @@ def has_vectors_for(
 ) -> bool:
     """Whether a collection can hold the vectors that a table asks for, and no others of ours."""
     has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
-    if has_keywords is not bool(plan.keywords):
+    if has_keywords is not bool(plan.keywords) or not _weighs_words(plan, info, embedding):
         return False
     if not _has_named_vectors(plan, info, embedding):
         return False
@@ -70,6 +70,7 @@ def is_outdated(plan: TablePlan, info: models.CollectionInfo, embedding: Embeddi
         _holds_texts(plan, info, embedding)
         and _has_named_vectors(plan, info, embedding)
         and _holds_keywords(plan, info)
+        and _weighs_words(plan, info, embedding)
         and _holds_numbers(plan, info)
     )
 
@@ -98,6 +99,16 @@ def _holds_keywords(plan: TablePlan, info: models.CollectionInfo) -> bool:
     if plan.keywords is None or not has_keywords:
         return has_keywords is (plan.keywords is not None)
     return plan.keywords.fits(Keywords.of(about(info).get("keywords")))
+
+
+def _weighs_words(
+    plan: TablePlan, info: models.CollectionInfo, embedding: EmbeddingOptions
+) -> bool:
+    """Whether Qdrant weighs keywords by how rare they are, if they need it and only then."""
+    params = (info.config.params.sparse_vectors or {}).get(KEYWORD_VECTOR)
+    if params is None or plan.keywords is None or plan.keywords.model is None:
+        return True
+    return (params.modifier == "idf") is plan.keywords.has_idf(embedding)
 
 
 def embed_again(

@@ -58,4 +58,4 @@ def _mean_length(plan: TablePlan, collections: Collections) -> float | None:
     except QdrantNotFoundError:  # somebody deleted it
         return None
     texts = [embedding_text(point.payload or {}, columns, plan.variants) for point in points]
-    return plan.keywords.model.mean_length([text for text in texts if text])
+    return plan.keywords.bm25.mean_length([text for text in texts if text])

@@ -94,9 +94,10 @@ class Row:
         keywords_hash = None
         if plan.keywords is None:
             keywords = None
-        elif plan.keywords.columns != plan.embed:
+        elif plan.keywords.model or plan.keywords.columns != plan.embed:
+            of = [*filter(None, [plan.keywords.model]), plan.keywords.columns]
             keywords = embedding_text(payload, plan.keywords.columns, plan.variants)
-            keywords_hash = keywords and digest(canonical_json([plan.keywords.columns, keywords]))
+            keywords_hash = keywords and digest(canonical_json([*of, keywords]))
         texts, hashes = _further_texts(payload, plan, made_by) if plan.vectors else ({}, {})
         return cls(
             payload=payload,

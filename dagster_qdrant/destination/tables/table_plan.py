@@ -192,6 +192,8 @@ class TablePlan:
         if self.embed:
             indexes[EMBEDDING_HASH] = OF_FINGERPRINTS
         indexes |= dict.fromkeys(map(hash_field, self.vectors), OF_FINGERPRINTS)
+        if self.keywords and self.keywords.model:
+            indexes[KEYWORDS_HASH] = OF_FINGERPRINTS
         if self.partition is not None:
             indexes[PARTITION] = OF_LOOKUPS
         if self.is_parent:

@@ -69,7 +69,9 @@ def ensure_collection(
             )
             for name, each in plan.vectors.items()
         },
-        keyword_vectors=[KEYWORD_VECTOR] if plan.keywords else [],
+        keyword_vectors=(
+            {KEYWORD_VECTOR: plan.keywords.has_idf(embedding)} if plan.keywords else {}
+        ),
         indexes=plan.indexes,
         settings=plan.settings,
         former=former,

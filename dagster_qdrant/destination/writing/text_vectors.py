@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.rows import Row
-from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH, TablePlan, hash_field
+from dagster_qdrant.destination.tables.table_plan import (
+    EMBEDDING_HASH,
+    KEYWORDS_HASH,
+    TablePlan,
+    hash_field,
+)
 from dagster_qdrant.destination.writing.load_counts import CutText, LoadCounts
 from dagster_qdrant.destination.writing.point_writer import Window
 from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector_size
@@ -99,10 +104,10 @@ class TextVectors:
         for made_by, texts in zip(self._made_by, former, strict=True):
             embedding.texts.append(made_by.start(window, texts))
         self._count_rows(embedding)
-        if self._plan.keywords:
+        if self._plan.keywords and not self._plan.keywords.model:
             rows = {row.point_id: row.keywords for row in window.upsert if row.keywords}
-            vectors = self._plan.keywords.model.embed(rows.values())
-            self._measure(list(rows.values()), self._plan.keywords.model)
+            vectors = self._plan.keywords.bm25.embed(rows.values())
+            self._measure(list(rows.values()), self._plan.keywords.bm25)
             embedding.keywords = {
                 id_: vector for id_, vector in zip(rows, vectors, strict=True) if vector.indices
             }
@@ -158,6 +163,8 @@ def _vectors_of(plan: TablePlan, config: QdrantDestinationConfiguration) -> Iter
         yield _Vector("", config.embedding, plan.settings)
     for name, each in plan.vectors.items():
         yield _Vector(name, each.options(config.embedding), each.settings)
+    if plan.keywords and plan.keywords.model:
+        yield _Vector(KEYWORD_VECTOR, plan.keywords.options(config.embedding), {})
 
 
 class _MadeByModel:
@@ -180,7 +187,10 @@ class _MadeByModel:
         self._name = name
         self._options = options
         self._vector_name = name or options.vector_name
+        self._is_sparse = options.kind == "sparse"
         self._hash_field = hash_field(name) if name else EMBEDDING_HASH
+        if self._is_sparse:
+            self._hash_field = KEYWORDS_HASH
         # Where vectors may be that this load needs.
         self._sources = [plan.target]
         if plan.former and self._are_alike(plan.former, settings):
@@ -195,6 +205,8 @@ class _MadeByModel:
         One of another distance or datatype holds them otherwise.
         """
         info = self._collections.describe(former)
+        if self._is_sparse:
+            return bool(info and self._vector_name in (info.config.params.sparse_vectors or {}))
         held = vector_params(info).get(self._vector_name) if info else None
         if held is None or held.size != vector_size(self._options):
             return False
@@ -208,9 +220,13 @@ class _MadeByModel:
 
     def hash_of(self, row: Row) -> str | None:
         """The fingerprint of a row's text for it; None if it has none."""
+        if self._is_sparse:
+            return row.keywords_hash
         return row.hashes.get(self._name) if self._name else row.embedding_hash
 
     def _text_of(self, row: Row) -> str | None:
+        if self._is_sparse:
+            return row.keywords
         return row.texts.get(self._name) if self._name else row.text
 
     def start(self, window: Window, before: _TextsOfVector) -> _TextsOfVector:
@@ -255,13 +271,16 @@ class _MadeByModel:
             self._made_at = now
             self._counts.texts += len(embedding.new)
             self._counts.tokens += embedding.texts.tokens
-            if self._name:
+            if self._name and not self._is_sparse:
                 self._counts.texts_of_vectors[self._name] += len(embedding.new)
             self._count_cut(window, embedding, embedding.texts.cut)
         vectors |= self._made
         for row in window.upsert:
             if (hash_ := self.hash_of(row)) is not None and self._text_of(row) is not None:
+                if self._is_sparse and not vectors[hash_].indices:
+                    continue
                 row.vector[self._vector_name] = vectors[hash_]
+                self._counts.keywords += self._is_sparse and hash_ not in embedding.found
 
     def _count_cut(self, window: Window, embedding: _TextsOfVector, cut: Mapping[int, int]) -> None:
         """Count the texts that the model did not take as a whole."""
