@@ -107,8 +107,10 @@ class QdrantResource(TableSearch, QdrantOptions):
             {'sales': 120, 'sales__items': 311}
         """
         from dagster_qdrant.destination.partition_drop import drop_partition
+        from dagster_qdrant.runs.run_owner import runs_known
 
-        return drop_partition(self.configuration(), dataset_name, table, str(partition))
+        with runs_known(self):
+            return drop_partition(self.configuration(), dataset_name, table, str(partition))
 
     def delete_rows(
         self, dataset_name: str | None, table: str, row_filter: models.Filter
@@ -136,7 +138,10 @@ class QdrantResource(TableSearch, QdrantOptions):
             >>> qdrant.delete_rows("shop", "orders", models.Filter(must=[is_ada]))
             {'orders': 3, 'orders__items': 7}
         """
-        return self.destination().delete_rows(dataset_name, table, row_filter)
+        from dagster_qdrant.runs.run_owner import runs_known
+
+        with runs_known(self):
+            return self.destination().delete_rows(dataset_name, table, row_filter)
 
     @overload
     def run(

@@ -10,12 +10,12 @@ from typing import Protocol
 from dlt.common.destination.client import RunnableLoadJob
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
+from dagster_qdrant.destination.loads.dead_loads import remove_stragglers
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.load_leases import (
     LoadLease,
     LoadOverError,
     LoadTakenBackError,
-    remove_stragglers,
 )
 from dagster_qdrant.destination.loads.load_package import completed_files
 from dagster_qdrant.destination.loads.loaded_rows import begin_file, start_over

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import dlt
 import pytest
+from qdrant_client import models
 
 from dagster_qdrant import (
     QdrantResource,
@@ -17,6 +18,7 @@ from dagster_qdrant import (
     qdrant_adapter,
     qdrant_assets,
 )
+from dagster_qdrant.destination.loads import load_leases
 from dagster_qdrant.destination.loads.dlt_tables import LoadStatus
 from dagster_qdrant.destination.loads.shared_load import OwnerState, owners_known
 from dagster_qdrant.destination.writing.table_loader import TableLoader
@@ -176,30 +178,62 @@ def test_a_first_step_that_is_retried_begins_a_load_anew(
     assert len(qdrant_target.points(f"{work.dataset}_films")) == work.rows
 
 
+def leave_a_load(work: Work) -> None:
+    """Leave the load of a run as it is while its steps wait."""
+    assert work.run().success
+    with QdrantResource(**work.options).get_client() as client:
+        loads = f"{work.dataset}__dlt_loads"
+        [point], _ = client.scroll(loads)
+        claims = [{"name": "films", "part": None, "exclusive": True, "ticket": 0}]
+        client.set_payload(loads, {"status": 1, "claims": claims, "heartbeat": 7}, [point.id])
+
+
+@pytest.fixture
+def left(work: Work) -> Iterator[list[OwnerState]]:
+    """A load whose steps wait in a queue, and the state of its run."""
+    leave_a_load(work)
+    states = [OwnerState.ALIVE]
+    with owners_known(lambda _: states[-1]):
+        yield states
+
+
+def other_load(work: Work) -> Any:
+    source = films(write_disposition="append", primary_key=None)
+    assets = build_qdrant_assets(dlt_source=source, dataset_name=work.dataset, name="other")
+    return materialize(assets, QdrantResource(**work.options), raise_on_error=False)
+
+
 def test_a_load_whose_steps_wait_in_a_queue_is_waited_for_until_its_run_is_over(
-    work: Work, caplog: pytest.LogCaptureFixture
+    work: Work, left: list[OwnerState], caplog: pytest.LogCaptureFixture
 ):
     """Others look at its run, and not for how long it was silent."""
-    state = OwnerState.ALIVE
-    resource = QdrantResource(**work.options)
-    with ThreadPoolExecutor(1) as threads, owners_known(lambda _: state):
-        assert work.run().success
-        source = films(write_disposition="append", primary_key=None)
-        with resource.get_client() as client:
-            loads = f"{work.dataset}__dlt_loads"
-            [point], _ = client.scroll(loads)
-            claims = [{"name": "films", "part": None, "exclusive": True, "ticket": 0}]
-            client.set_payload(loads, {"status": 1, "claims": claims, "heartbeat": 7}, [point.id])
-        assets = build_qdrant_assets(dlt_source=source, dataset_name=work.dataset, name="other")
-        caplog.clear()
-        waiting = threads.submit(materialize, assets, resource)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(other_load, work)
         while "if that is dead, terminate it" not in caplog.text:
             assert not waiting.done()
             time.sleep(0.1)
         with pytest.raises(FutureTimeoutError):
             waiting.result(4 * work.options["abandoned_after"])
-        state = OwnerState.OVER
+        left.append(OwnerState.OVER)
         assert waiting.result(60).success
+
+
+def test_a_load_does_not_wait_for_ever_for_steps_that_may_wait_behind_it(
+    work: Work, left: list[OwnerState], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(load_leases, "_QUEUED", 0.3)
+    result = other_load(work)
+    assert "this one may be in their way" in _error_of(result, "other")
+
+
+def test_rows_are_deleted_without_a_wait_for_a_run_that_is_over(
+    qdrant_target: Target, work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    leave_a_load(work)
+    monkeypatch.setenv("DAGSTER_HOME", f"{work.folder}/dagster")
+    first = models.Filter(must=[models.FieldCondition(key="id", range=models.Range(lt=1))])
+    gone = QdrantResource(**work.options).delete_rows(work.dataset, "films", first)
+    assert gone == {"films": 1}
 
 
 def test_a_collection_that_goes_while_parts_are_loaded_is_not_filled_with_the_rest(

@@ -12,6 +12,7 @@ from dlt.common.schema.utils import get_root_table
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.load_targets import LoadTargets
+from dagster_qdrant.destination.loads.dead_loads import give_up, remove_stragglers
 from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
 from dagster_qdrant.destination.loads.keyword_lengths import warn_of_other_lengths
 from dagster_qdrant.destination.loads.load_claims import Claim
@@ -20,10 +21,8 @@ from dagster_qdrant.destination.loads.load_leases import (
     LoadLease,
     LoadTakenBackError,
     end_lease,
-    give_up,
     keep_lease,
     lease_of,
-    remove_stragglers,
 )
 from dagster_qdrant.destination.loads.load_package import (
     emptied_tables,

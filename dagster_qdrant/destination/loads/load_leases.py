@@ -21,6 +21,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
+from dagster_qdrant.destination.loads.dead_loads import (
+    PAUSED,
+    about_owner,
+    give_up,
+    is_dead,
+    take_back,
+)
 from dagster_qdrant.destination.loads.dlt_tables import (
     DltTables,
     KeptSchema,
@@ -37,17 +44,15 @@ from dagster_qdrant.errors import (
 )
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.connection import Connection
-from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.stopping import is_stopping, last_words, pause
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT = 1.0  # seconds, at most
 _REPORT_INTERVAL = 5.0
-_PAUSED = -1  # the heartbeat of a load that was told to stop: nobody is at work for it
-# Seconds of silence after which a load counts as dead that several steps of a run share, where
-# nobody can tell what became of the run.
-_PATIENCE = 12 * 3600.0
+# Seconds for which a load is waited for whose run goes on, and whose steps are silent: they wait in
+# a queue, and who waits for them may be in their way there.
+_QUEUED = 900.0
 
 
 class LoadTakenBackError(QdrantTransientError):
@@ -158,7 +163,7 @@ class LoadLease:
             return  # other steps may be at work, and this one may be tried again
         with last_words():
             try:
-                dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=_PAUSED)
+                dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=PAUSED)
             except QdrantError as error:
                 logger.warning("Other loads may wait for load %s. %s", self._load_id, error)
 
@@ -206,8 +211,10 @@ class LoadLease:
         if self.is_complete and share.part is not None:
             raise LoadOverError(self._load_id, "is complete")
         self._load, self._claims = record, record.claims
-        if record.owner != share.owner and not self.is_complete:  # a run goes on with another's
-            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, owner=share.owner)
+        is_left = record.owner != share.owner or record.heartbeat == PAUSED
+        if is_left and not self.is_complete:  # a run goes on with what another one left
+            begun = {"owner": share.owner, "heartbeat": next(self._beats)}
+            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, **begun)
         if share.part is None:
             self._former = self._others(dlt_tables)
         self._is_granted = True
@@ -276,26 +283,16 @@ class LoadLease:
                 if self._is_dead(other, now - since):
                     logger.warning("Load %s seems to be dead; it is not waited for.", other.load_id)
                     give_up(other, dlt_tables)
+                elif other.owner and now - since >= _QUEUED:
+                    raise _queued(other)
             if now - reported >= _REPORT_INTERVAL:
                 reported = now
                 _report_wait(first[0], tickets)
             pause(self._interval / 2)
 
     def _is_dead(self, other: LoadRecord, silence: float) -> bool:
-        """Whether another load will never go on.
-
-        Args:
-            other: The load.
-            silence: Seconds for which its heartbeat has not moved.
-        """
-        if other.heartbeat == _PAUSED:
-            return True
-        if not other.owner:
-            return silence >= self._abandoned_after
-        if other.owner == self._load.owner:
-            return True  # an attempt of this step that failed
-        state = state_of_owner(other.owner)
-        return silence >= _PATIENCE if state is None else state is OwnerState.OVER
+        own = self._load.owner
+        return is_dead(other, silence, abandoned_after=self._abandoned_after, own=own)
 
     def _others(self, dlt_tables: DltTables) -> list[LoadRecord]:
         unfinished = dlt_tables.unfinished_loads()
@@ -353,43 +350,12 @@ class LoadLease:
                 elif record.status is LoadStatus.FAILED or self._is_dead(
                     record, watched if record.heartbeat == before.heartbeat else 0.0
                 ):
-                    _take_back(record, dlt_tables, collections)
+                    take_back(record, dlt_tables, collections)
                     del waiting[load_id]
                 elif record.owner or record.heartbeat != before.heartbeat:
                     del waiting[load_id]  # alive
             if waiting:
                 pause(self._interval / 2)
-
-
-def give_up(load: LoadRecord, dlt_tables: DltTables) -> None:
-    """Write down that a load will never be complete.
-
-    What it appended stays until the next load of its pipeline, which uses the vectors.
-    """
-    ended = LoadStatus.FAILED if load.tables else LoadStatus.TAKEN_BACK
-    dlt_tables.change_load(load.load_id, LoadStatus.RUNNING, status=int(ended))
-
-
-def remove_stragglers(load_id: str, dlt_tables: DltTables, collections: Collections) -> None:
-    """Remove what a load appended after it was taken back and before it noticed."""
-    record = dlt_tables.load_record(load_id)
-    if record is not None and record.status is LoadStatus.TAKEN_BACK:
-        _remove_appended(record, dlt_tables, collections)
-
-
-def _take_back(dead: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:
-    logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
-    # In this order it can be done again from any point, and the load, if it lives after all,
-    # notices before it counts as complete.
-    dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
-    _remove_appended(dead, dlt_tables, collections)
-    dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
-
-
-def _remove_appended(load: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:
-    for table_name in load.tables:
-        rows = matches({dlt_tables.load_id_field: load.load_id})
-        collections.delete_where(collections.name(table_name), rows)
 
 
 def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
@@ -400,10 +366,17 @@ def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
         "Waiting for load %s of pipeline `%s`%s, which is at work on %s too, to end.",
         other.load_id,
         other.pipeline_name,
-        f" (run {other.owner.partition(' ')[0]}; if that is dead, terminate it)"
-        if other.owner
-        else "",
+        f" ({about_owner(other)})" if other.owner else "",
         ", ".join(f"`{name}`" for name in sorted(claimed)),
+    )
+
+
+def _queued(other: LoadRecord) -> QdrantTransientError:
+    return QdrantTransientError(
+        f"Load {other.load_id} of pipeline `{other.pipeline_name}` comes first, and gave no sign "
+        f"of life for {_QUEUED / 60:.0f} minutes ({about_owner(other)}). Its steps wait in a queue "
+        "perhaps, and this one may be in their way there, so it waits no longer. Run it again when "
+        "that load is complete."
     )
 
 
