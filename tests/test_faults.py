@@ -705,7 +705,7 @@ def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     monkeypatch.undo()
     [event] = result.filter_events(lambda event: event.is_step_failure)
     said = event.event_specific_data.user_failure_data.description
-    assert "gave no sign of life for a while, so another run took it for dead" in said
+    assert "stalled. Another run declared it dead" in said
     assert "Run it again" in said
     assert materialize(resource, dataset, "append").success
     found = [row["id"] for row in qdrant_target.rows(f"{dataset}_films")]

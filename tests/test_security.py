@@ -341,7 +341,9 @@ def test_a_redirect_is_not_followed_and_named(recorder, status):
     options = ConnectionOptions(location=server.url, api_key=KEY, max_retries=0)
     with (
         connect(options) as connection,
-        pytest.raises(QdrantError, match=rf"{server.url} sends us elsewhere \({status}\).*Set"),
+        pytest.raises(
+            QdrantError, match=rf"{server.url} answers with a redirect \({status}\).*Set"
+        ),
     ):
         connection.request(connection.client.get_collections)
     assert any(KEY in request for request in server.asked)

@@ -81,8 +81,8 @@ def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
         )
     if plan.is_parent and not get_columns_names_with_prop(table, "primary_key"):
         raise QdrantTerminalError(
-            f"Table `{name}` is merged by a `unique` column and has nested tables, whose rows dlt "
-            "ties to a primary key. Give the resource a `primary_key`."
+            f"Table `{name}` is merged by a `unique` column and has nested tables. dlt links "
+            "their rows by a primary key. Give the resource a `primary_key`."
         )
 
 
@@ -134,10 +134,10 @@ def refuse_rows_of_another_key(
         was = f"holds rows that were loaded in another way, say {str(row)[:200]},"
     raise QdrantTerminalError(
         f"Table `{plan.table_name}` {was} and is now merged by {_names(plan.key)}. Its former "
-        "rows would not be found by that key and be there twice. Load all rows once with the "
+        "rows have other ids, so each of them would be there twice. Load all rows once with the "
         "write disposition 'replace' and that key, or have dlt drop the former ones with "
         "`refresh='drop_resources'`; from then on it can be merged. (In a script, "
-        "`pipeline.drop_pending_packages()` comes first.)"
+        "call `pipeline.drop_pending_packages()` first.)"
     )
 
 
@@ -246,7 +246,7 @@ def refuse_unfit_settings(
             f"Table `{plan.table_name}` asks for `{name}` {asked!r}, and `{plan.collection}` was "
             f"made with {there!r}, which Qdrant cannot change. Have dlt drop the collection with "
             "`refresh='drop_resources'` and load all rows, load into another dataset, or take "
-            "it out of `collection`. (In a script, `pipeline.drop_pending_packages()` comes first.)"
+            "it out of `collection`. (In a script, call `pipeline.drop_pending_packages()` first.)"
         )
 
 

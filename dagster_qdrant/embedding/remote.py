@@ -276,8 +276,8 @@ class RemoteEmbedder:
             text = texts[int(np.argmin(finite))]
             raise EmbeddingError(
                 f"The embedding service at {self._service} gave a vector with numbers that are "
-                f"none, for the text {_preview(text)}. Half precision (float16) does that to some "
-                "models: start the service with float32."
+                f"not finite, for the text {_preview(text)}. Half precision (float16) does that to "
+                "some models: start the service with float32."
             )
         return answer
 

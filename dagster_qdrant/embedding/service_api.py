@@ -249,8 +249,8 @@ def _array(vectors: list[Any], client: ServiceClient) -> Vectors:
         array = np.empty(0, dtype=np.float32)
     if array.ndim != 2 or not array.shape[1]:
         raise EmbeddingError(
-            f"The embedding service at {client.options} gave vectors that are none, or of "
-            "different sizes. See what it logs."
+            f"The embedding service at {client.options} gave something that is no vector, "
+            "or vectors of different sizes. See its log."
         )
     return array
 

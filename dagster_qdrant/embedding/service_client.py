@@ -165,8 +165,8 @@ class ServiceClient:
         who = f"The embedding service at {options}"
         if 300 <= status < 400:
             return EmbeddingError(
-                f"{who} sends us elsewhere ({status}), where neither texts nor the key are to go. "
-                "Set `embedding_url` to the service's own URL."
+                f"{who} answers with a redirect ({status}), which is not followed, since texts "
+                "and key must go nowhere else. Set `embedding_url` to the service's own URL."
             )
         if status in (401, 403):
             given = "the key it was given" if options.api_key else "a request without a key"

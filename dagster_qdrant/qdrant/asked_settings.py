@@ -128,7 +128,7 @@ def _refuse_unknown(said: Mapping[str, Any], known: Any, where: str) -> None:
                 if nearest
                 else f"There are {', '.join(sorted(known))}."
             )
-            raise ValueError(f"`{where}` has {name!r}, a setting that there is not. {advice}")
+            raise ValueError(f"`{where}` has {name!r}, which is no setting. {advice}")
 
 
 def _models_with_fields() -> dict[str, Any]:

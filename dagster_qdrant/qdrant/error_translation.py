@@ -77,8 +77,8 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         return _disk_full(words, options)
     if 300 <= status < 400:
         return QdrantTerminalError(
-            f"Qdrant at {options} sends us elsewhere ({status}), where the API key is not to go. "
-            "Set `location` to the server's own URL."
+            f"Qdrant at {options} answers with a redirect ({status}), which is not followed, since "
+            "the API key must go nowhere else. Set `location` to the server's own URL."
         )
     if status in (408, 429) or status >= 500:
         try:

@@ -121,7 +121,7 @@ def _wait_for(attempt: Callable[[float], T], path: str, timeout: float) -> T:
             if waited >= report_at:
                 report_at = waited + _REPORT_INTERVAL
                 logger.warning(
-                    "Waiting for another user of %s to close it, for %.0f of at most %.0f s.",
+                    "Another process or client uses %s. Waiting for it, %.0f of at most %.0f s.",
                     path,
                     waited,
                     timeout,
@@ -137,6 +137,6 @@ def _unfit(path: str, reason: str) -> QdrantConfigurationError:
 
 def _path_busy(path: str, waited: float) -> QdrantTransientError:
     return QdrantTransientError(
-        f"Somebody else kept the local Qdrant at {path} for itself for {waited:.0f} s. A path "
-        "serves one process at a time: close that client, raise `lock_timeout`, or use a server."
+        f"The local Qdrant at {path} was in use for {waited:.0f} s. A path serves one process at a "
+        "time. Close the other client, raise `lock_timeout`, or use a server."
     )

@@ -334,7 +334,9 @@ class DltLoad:
                     client.load(load_id).give_up()
                 except QdrantError as error:  # the first failure tells more
                     logger.warning(
-                        "The next run has to find out that load %s failed. %s", load_id, error
+                        "Load %s could not be marked as failed; the next run will notice. %s",
+                        load_id,
+                        error,
                     )
 
     def _prepare_model(self) -> None:

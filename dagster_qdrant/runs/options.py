@@ -66,7 +66,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     )
     abandoned_after: Optional[float] = Field(
         default=None,
-        description="Seconds without a sign of life after which another load counts as dead: it "
+        description="Seconds without a heartbeat after which another load is declared dead: it "
         "is not waited for, and what it appended is taken back. Default: 20.",
     )
     replace_strategy: Optional[str] = Field(
@@ -159,7 +159,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     write_ordering: Optional[str] = Field(
         default=None,
         description="Ordering of writes of rows on a cluster with replicas: 'weak', 'medium' or "
-        "'strong'. The books of loads are always written with 'strong'. Default: 'medium'.",
+        "'strong'. The records of loads are always written with 'strong'. Default: 'medium'.",
     )
     read_consistency: Optional[str] = Field(
         default=None,

@@ -92,8 +92,8 @@ def run_load(
                             for name, key in part.keys.items()
                         }
                     interruption.so_far = (
-                        "What it wrote stays until the next run, which makes up for it and embeds "
-                        "none of that again."
+                        "What it wrote stays. The next run completes the load and reuses these "
+                        "vectors."
                     )
                     load.load(client)
                     if partition is not None and isinstance(context, AssetExecutionContext):

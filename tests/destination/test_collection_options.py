@@ -198,8 +198,8 @@ def test_a_collection_of_another_distance_is_searched_checked_and_shown(
     ("said", "words"),
     [
         (["on_disk"], "`collection` must be settings by name"),
-        ({"hnsw": {}}, "'hnsw', a setting that there is not. Did you mean `hnsw_config`"),
-        ({"vectors": {}}, "'vectors', a setting that there is not"),
+        ({"hnsw": {}}, "'hnsw', which is no setting. Did you mean `hnsw_config`"),
+        ({"vectors": {}}, "'vectors', which is no setting"),
         ({"hnsw_config": {"em": 3}}, r"`collection\['hnsw_config'\]` has 'em'.* Did you mean `m`"),
         ({"shard_number": "two"}, "`shard_number` is 'two'"),
         ({"distance": "cosinus"}, "`distance` is 'cosinus'"),

@@ -250,7 +250,7 @@ def test_what_cannot_be_indexed_is_refused(load: Load, said, words):
     [
         (3, "must name the columns that searches filter by"),
         ([""], "'' is no column's name"),
-        ({"year": "integr"}, "'integr' of `year`.* Did you mean 'integer'"),
+        ({"year": "integr"}, "'integr' for `year`.* Did you mean 'integer'"),
         ({"year": 3}, "it must be one of keyword, integer"),
         ({"year": {"is_tenant": True}}, "with such a `type`"),
         ({"year": {"type": "integer", "is_tenant": True}}, "is_tenant"),

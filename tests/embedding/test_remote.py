@@ -375,7 +375,7 @@ def test_a_service_that_takes_any_name_for_its_model_is_warned_of(service, caplo
             lambda vectors: [*vectors[:2], [float("inf")] * 384, *vectors[3:]],
             "for the text '[a-z]+'",
         ),
-        (lambda vectors: [[] for _ in vectors], "vectors that are none"),
+        (lambda vectors: [[] for _ in vectors], "something that is no vector"),
     ],
 )
 def test_an_answer_that_is_not_right_is_not_used(service, api, spoil, words):
@@ -390,7 +390,7 @@ def test_an_answer_that_is_not_right_is_not_used(service, api, spoil, words):
 def test_numbers_that_are_missing_are_noticed(service):
     made = remote(service, "tei")
     service.spoil = lambda vectors: [[None, *vector[1:]] for vector in vectors]
-    with pytest.raises(EmbeddingError, match="numbers that are none, for the text 'one'"):
+    with pytest.raises(EmbeddingError, match="numbers that are not finite, for the text 'one'"):
         made.embed(["one"])
 
 
@@ -406,13 +406,15 @@ def test_vectors_that_are_not_told_apart_are_not_used(service):
 def test_an_answer_of_something_else_is_shown(service, api, said):
     service.has_info = False
     service.next_answers.append(answer(200, said or [[]]))
-    with pytest.raises(EmbeddingError, match="not that of|vectors for 1 texts|that are none"):
+    with pytest.raises(EmbeddingError, match="not that of|vectors for 1 texts|that is no vector"):
         remote(service, api)
 
 
 def test_a_service_that_sends_us_elsewhere_is_not_followed(service, api):
     service.next_answers.append(answer(307, location="http://elsewhere.example/v1"))
-    with pytest.raises(EmbeddingError, match=r"sends us elsewhere \(307\).*Set `embedding_url`"):
+    with pytest.raises(
+        EmbeddingError, match=r"answers with a redirect \(307\).*Set `embedding_url`"
+    ):
         remote(service, api)
 
 

@@ -171,7 +171,7 @@ def test_a_redirect_is_not_followed(recorder, options, status):
     config = qdrant(
         **options | {"embedding_url": f"{sending.url}/v1"}, embedding_api_key=KEY
     ).configuration(None)
-    with pytest.raises(QdrantError, match=rf"sends us elsewhere \({status}\)"):
+    with pytest.raises(QdrantError, match=rf"answers with a redirect \({status}\)"):
         load_embedder(config.embedding)
     assert any(KEY in request for request in sending.asked)
     assert elsewhere.asked == []

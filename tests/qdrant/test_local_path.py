@@ -93,7 +93,7 @@ def test_another_process_is_waited_for_and_its_writes_are_seen(tmp_path, caplog,
         connect(ConnectionOptions(path=str(path))) as connection,
     ):
         assert connection.client.collection_exists("written_late")
-    assert f"Waiting for another user of {path} to close it" in caplog.text
+    assert f"Another process or client uses {path}. Waiting for it" in caplog.text
     process.wait()
 
 
@@ -101,7 +101,9 @@ def test_waiting_for_another_process_has_an_end(tmp_path):
     process = hold(tmp_path / "q", 20)
     start = time.monotonic()
     with (
-        pytest.raises(QdrantTransientError, match="kept the local Qdrant.*raise `lock_timeout`"),
+        pytest.raises(
+            QdrantTransientError, match="The local Qdrant.*was in use.*raise `lock_timeout`"
+        ),
         connect(ConnectionOptions(path=str(tmp_path / "q"), lock_timeout=1)),
     ):
         pass
@@ -116,7 +118,7 @@ def test_a_client_that_does_not_know_our_lock_is_waited_for_too(tmp_path, caplog
     threading.Timer(1.5, foreign.close).start()
     with caplog.at_level(logging.WARNING), connect(ConnectionOptions(path=str(tmp_path / "q"))):
         pass
-    assert "Waiting for another user of" in caplog.text
+    assert "Another process or client uses" in caplog.text
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):

@@ -137,7 +137,10 @@ def test_a_load_is_stopped_while_it_embeds(stop, work, embeds, load, number):
     assert stop(load, work, embeds, number, later=1.5) < SOON
     if load is not interrupting.script:
         said = assert_cancelled(work)
-        assert "The load was told to stop. What it wrote stays until the next run" in said
+        assert (
+            "The load was told to stop. What it wrote stays. The next run completes the load"
+            in said
+        )
 
 
 @pytest.fixture(scope="module")

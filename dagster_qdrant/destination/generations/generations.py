@@ -76,7 +76,9 @@ class Generations:
                 change_aliases_operations=[_lead(each, newest) for each in (name, *lost)],
             )
             self._collections.changed()
-            logger.warning("`%s` leads to `%s` now; a load died before it did that.", name, newest)
+            logger.warning(
+                "Alias `%s` points to `%s` now. A load died before it switched it.", name, newest
+            )
         return bool(complete)
 
     def switch(self, targets: Mapping[str, str], keep_former: bool) -> None:

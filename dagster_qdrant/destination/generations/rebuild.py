@@ -158,9 +158,9 @@ def refuse_change(
 
 def _changed(collection: str) -> str:
     return (
-        f"Another load changed collection `{collection}` while it was embedded again. Run it "
-        "again; what is embedded already is not embedded once more. (Without Dagster, throw this "
-        "load away before: `dlt pipeline ... abort-packages`.)"
+        f"Another load changed collection `{collection}` while it was embedded again. Run this "
+        "load again; it reuses the vectors that it made. (Without Dagster, drop the load first: "
+        "`dlt pipeline ... abort-packages`.)"
     )
 
 

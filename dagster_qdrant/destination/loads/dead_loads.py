@@ -62,7 +62,7 @@ def remove_stragglers(load_id: str, dlt_tables: DltTables, collections: Collecti
 
 def take_back(dead: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:
     """Remove what a load appended that never became complete."""
-    logger.info("Load %s never became complete; what it appended goes.", dead.load_id)
+    logger.info("Load %s was never completed. The rows that it appended are removed.", dead.load_id)
     # In this order it can be done again from any point, and the load, if it lives after all,
     # notices before it counts as complete.
     dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))

@@ -56,13 +56,13 @@ _QUEUED = 900.0
 
 
 class LoadTakenBackError(QdrantTransientError):
-    """Another run took this load for dead, and what it wrote is not safe."""
+    """Another run declared this load dead, and what it wrote is not safe."""
 
     def __init__(self, load_id: str, pipeline_name: str) -> None:
         super().__init__(
-            f"Load {load_id} of pipeline `{pipeline_name}` gave no sign of life for a while, so "
-            "another run took it for dead, and may have removed what it wrote. Run it again. "
-            "(Without Dagster, throw the load away before: `dlt pipeline ... abort-packages`.)"
+            f"Load {load_id} of pipeline `{pipeline_name}` stalled. Another run declared it dead, "
+            "and may have removed what it wrote. Run it again. (Without Dagster, drop the load "
+            "first: `dlt pipeline ... abort-packages`.)"
         )
 
 
@@ -281,7 +281,10 @@ class LoadLease:
                     since = now
                     heartbeats[other.load_id] = (other.heartbeat, now)
                 if self._is_dead(other, now - since):
-                    logger.warning("Load %s seems to be dead; it is not waited for.", other.load_id)
+                    logger.warning(
+                        "Load %s has no heartbeat. It is declared dead and no longer waited for.",
+                        other.load_id,
+                    )
                     give_up(other, dlt_tables)
                 elif other.owner and now - since >= _QUEUED:
                     raise _queued(other)
@@ -363,7 +366,7 @@ def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
         theirs.name for theirs in other.claims for mine in claims if mine.conflicts_with(theirs)
     }
     logger.warning(
-        "Waiting for load %s of pipeline `%s`%s, which is at work on %s too, to end.",
+        "Waiting for load %s of pipeline `%s`%s, which writes to %s too.",
         other.load_id,
         other.pipeline_name,
         f" ({about_owner(other)})" if other.owner else "",

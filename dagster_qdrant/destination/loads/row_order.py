@@ -79,7 +79,8 @@ def _refuse_unknown_newest(plan: TablePlan, rows: Sequence[_Row]) -> None:
     else:
         return
     raise QdrantTerminalError(
-        f"{_about(plan, rows)}, in {place}, and which of its rows is the newest was not noted. "
+        f"{_about(plan, rows)}, in {place}, whose rows have no known order, so the newest cannot "
+        f"be told. "
         f"{remedy} {_GO_ON}"
     )
 
@@ -110,15 +111,16 @@ def _refuse_mixed_rows(
         rows = rows_by_id[root_id]
         if count not in (len(rows), sum(not row.deleted for row in rows)):
             raise QdrantTerminalError(
-                f"{_about(root, rows)}, with different rows in `{plan.table_name}`, and which of "
-                "them belong to the newest was not noted. Use `write_disposition={'disposition': "
-                f"'merge', 'strategy': 'delete-insert'}}`, with which dlt notes it, {_REMEDY} "
+                f"{_about(root, rows)}, with different rows in `{plan.table_name}`, and it is "
+                "not known which of them belong to the newest. Use `write_disposition="
+                "{'disposition': 'merge', 'strategy': 'delete-insert'}`, with which dlt notes it, "
+                f"{_REMEDY} "
                 f"{_GO_ON}"
             )
 
 
 _REMEDY = "wrap the resource with `qdrant_adapter`, or yield each key once."
-_GO_ON = "(In a script, `pipeline.drop_pending_packages()` comes first.)"
+_GO_ON = "(In a script, call `pipeline.drop_pending_packages()` first.)"
 
 
 def _about(plan: TablePlan, rows: Sequence[_Row]) -> str:

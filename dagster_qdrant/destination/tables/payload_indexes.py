@@ -104,7 +104,9 @@ def _known(column: str, kind: str) -> str:
         return kind
     nearest = difflib.get_close_matches(kind, _FITTING, n=1, cutoff=0.5)
     advice = f"Did you mean '{nearest[0]}'?" if nearest else f"There are {', '.join(_FITTING)}."
-    raise ValueError(f"`index` says {kind!r} of `{column}`, an index that there is not. {advice}")
+    raise ValueError(
+        f"`index` has the type {kind!r} for `{column}`, which does not exist. {advice}"
+    )
 
 
 def settled_index(index: Index, data_type: str | None) -> Index:
