@@ -239,13 +239,13 @@ class LoadLease:
             thread.join()
 
     def _beat(self, dlt_tables: DltTables) -> None:
-        """Show a sign of life, and see whether another load has seen none for too long."""
+        """Send a heartbeat, and see whether another load has seen none for too long."""
         try:
             dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=next(self._beats))
             record = dlt_tables.load_record(self._load_id)
             self._lost = record is None or record.status > LoadStatus.RUNNING
         except QdrantError as error:  # what is being done meets it too, and reports it
-            logger.debug("No sign of life of load %s: %s", self._load_id, error)
+            logger.debug("The heartbeat of load %s failed: %s", self._load_id, error)
 
     def _wait_for_turn(
         self, claims: tuple[Claim, ...], others: list[LoadRecord], dlt_tables: DltTables
