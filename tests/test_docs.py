@@ -115,6 +115,37 @@ def test_the_scheduled_checks_of_the_docs_pass(run):
     assert all(check.passed for check in checked)
 
 
+def test_the_alerts_of_the_docs_tell_of_failed_runs_and_of_checks_that_fail(run, monkeypatch):
+    code = run("docs/guides/checks.md")
+    told = []
+    monkeypatch.setattr(code, "tell", told.append)
+    cut = build_qdrant_assets(
+        dlt_source=qdrant_adapter([{"text": "word " * 2000}], embed="text"),
+        dataset_name="long",
+        checks=True,
+    )
+    broken = QdrantResource(location="http://127.0.0.1:9", upload_max_retries=0)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def context(assets, qdrant, event):
+            result = dg.materialize(
+                [assets], resources={"qdrant": qdrant}, instance=instance, raise_on_error=False
+            )
+            return dg.build_run_status_sensor_context(
+                sensor_name="sensor",
+                dagster_instance=instance,
+                dagster_run=instance.get_run_by_id(result.run_id),
+                dagster_event=instance.all_logs(result.run_id, of_type=event)[-1].dagster_event,
+            )
+
+        code.failed_checks(context(cut, code.qdrant, dg.DagsterEventType.RUN_SUCCESS))
+        code.failed_runs(context(code.film_assets, broken, dg.DagsterEventType.RUN_FAILURE).for_run_failure())
+    warning, failure = told
+    assert warning.startswith(":warning: long/content, no_text_cut: ")
+    assert failure.startswith(":red_circle: Run ")
+    assert "film_assets: No Qdrant could be reached at http://127.0.0.1:9" in failure
+
+
 def test_the_automation_of_the_docs_runs(run):
     code = run("docs/guides/automation.md")
     [owned] = [key for key in code.automated.resolve_all_asset_keys() if key.path[0] == "owned"]
