@@ -139,7 +139,9 @@ def test_the_alerts_of_the_docs_tell_of_failed_runs_and_of_checks_that_fail(run,
             )
 
         code.failed_checks(context(cut, code.qdrant, dg.DagsterEventType.RUN_SUCCESS))
-        code.failed_runs(context(code.film_assets, broken, dg.DagsterEventType.RUN_FAILURE).for_run_failure())
+        code.failed_runs(
+            context(code.film_assets, broken, dg.DagsterEventType.RUN_FAILURE).for_run_failure()
+        )
     warning, failure = told
     assert warning.startswith(":warning: long/content, no_text_cut: ")
     assert failure.startswith(":red_circle: Run ")
