@@ -8,6 +8,7 @@ that out.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -122,9 +123,22 @@ def _presentable(error: Exception, options: ConnectionOptions) -> Exception | No
     return error
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Import a large library. What it defines stays, and to look through it takes a quarter."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def open_client(options: ConnectionOptions) -> QdrantClient:
     """Open a new client; the caller closes it."""
-    from qdrant_client import QdrantClient
+    with _without_garbage_collection():
+        from qdrant_client import QdrantClient
 
     if options.is_memory:
         return QdrantClient(MEMORY)

@@ -94,40 +94,21 @@ class Points:
             For each value that was found an array of shape (vector size,), of a multivector
             (tokens, vector size), or a sparse vector.
         """
-        import numpy as np
-
         found: dict[str, Any] = {}
         while wanted := sorted(values - set(found)):
             limit = 2 * len(wanted)
             before = len(found)
-            records = self._points_with(collection, vector_name, field_name, wanted, limit)
-            for record in records:
-                if isinstance(record.vector, dict) and vector_name in record.vector:
-                    value = str((record.payload or {})[field_name])
-                    vector: Any = record.vector[vector_name]
-                    if not hasattr(vector, "indices"):  # a sparse one stays as it is
-                        vector = np.asarray(vector, dtype=np.float32)
-                    found[value] = vector
+            records, _ = self.scroll(
+                collection,
+                matches({field_name: wanted}),
+                limit=limit,
+                payload=[field_name],
+                vectors=[vector_name],
+            )
+            found |= vectors_by_value(records, vector_name, field_name)
             if len(records) < limit or len(found) - before < len(records) / 10:
                 break
         return found
-
-    def _points_with(
-        self, collection: str, vector_name: str, field_name: str, values: list[str], limit: int
-    ) -> list[models.Record]:
-        fields = [field_name]
-        if not self.connection.is_local:
-            condition = matches({field_name: values})
-            return self.scroll(
-                collection, condition, limit=limit, payload=fields, vectors=[vector_name]
-            )[0]
-        # Local mode compares each point with each value of a condition; this is far quicker.
-        points, _ = self.scroll(collection, limit=_ALL, payload=fields)
-        by_value = {(point.payload or {}).get(field_name): point.id for point in points}
-        ids = [by_value[value] for value in values if value in by_value]
-        if not ids:
-            return []
-        return self.retrieve(collection, ids, payload=fields, vectors=[vector_name])
 
     def delete(self, collection: str, point_ids: Sequence[Any]) -> None:
         """Delete points by their ids."""
@@ -297,6 +278,24 @@ class Points:
             seen.update(record.id for record in fresh)
             start = (records[-1].payload or {})[field_name]
             page *= 2
+
+
+def vectors_by_value(
+    records: Iterable[models.Record], vector_name: str, field_name: str
+) -> dict[str, Any]:
+    """The vectors of points that have one, by the value of a payload field."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for record in records:
+        value = (record.payload or {}).get(field_name)
+        if value is None or not isinstance(record.vector, dict):
+            continue
+        vector: Any = record.vector.get(vector_name)
+        if vector is not None:  # a sparse one stays as it is
+            is_sparse = hasattr(vector, "indices")
+            found[str(value)] = vector if is_sparse else np.asarray(vector, dtype=np.float32)
+    return found
 
 
 def matches(values: Mapping[str, Any]) -> models.Filter:

@@ -11,6 +11,7 @@ from dagster_qdrant import QdrantTerminalError, QdrantTransientError, qdrant_ada
 from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.embedding import embedder as embedder_room
+from dagster_qdrant.qdrant.local_places import LocalPlaces
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -88,6 +89,25 @@ def test_a_text_that_moves_to_another_row_keeps_its_vector(
     points = qdrant_target.points(f"{dataset}_films", vectors=True)
     vectors = {point.payload["id"]: point.vector["fast-all-minilm-l6-v2"] for point in points}
     assert vectors[4] == pytest.approx(vectors[3], abs=1e-6)
+
+
+def test_a_text_is_found_when_a_row_that_had_it_has_another_by_then(
+    load: Load, qdrant_target, dataset, monkeypatch
+):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    load(films([{"id": n, "title": "Moon"} for n in (1, 2)]))
+    others = [{"id": 1, "title": "Her"}, {"id": 5, "title": "Alien"}, {"id": 6, "title": "Brazil"}]
+    moved = counts(load(films([*others, {"id": 4, "title": "Moon"}])))
+    assert (moved.texts, moved.embedded, moved.reused) == (3, 3, 1)
+
+
+def test_local_mode_is_read_once_for_the_texts_that_are_there(load: Load, monkeypatch):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    read = []
+    places = LocalPlaces._read
+    monkeypatch.setattr(LocalPlaces, "_read", lambda self: read.append(self) or places(self))
+    load(films())
+    assert len(read) <= 1  # a server is asked for each window's texts
 
 
 def test_a_changed_payload_keeps_its_vector(load: Load, qdrant_target: Target, dataset):

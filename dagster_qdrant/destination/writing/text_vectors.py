@@ -21,6 +21,7 @@ from dagster_qdrant.embedding.embedder import TextsInWork, load_embedder, vector
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR, KeywordModel
 from dagster_qdrant.errors import EmbeddingError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, vector_params
+from dagster_qdrant.qdrant.local_places import LocalPlaces
 
 if TYPE_CHECKING:
     from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -195,6 +196,11 @@ class _MadeByModel:
         self._sources = [plan.target]
         if plan.former and self._are_alike(plan.former, settings):
             self._sources.append(plan.former)
+        is_local = collections.connection.is_local  # it compares all points with all values
+        self._places = {
+            name: LocalPlaces(collections, name, self._hash_field)
+            for name in (self._sources if is_local else ())
+        }
         # The vectors that were made last, which may not be in the collection yet.
         self._made: dict[str, Any] = {}
         self._made_at = 0.0
@@ -300,6 +306,9 @@ class _MadeByModel:
         found: dict[str, Any] = {}
         for collection in self._sources:
             missing = hashes - set(found)
+            if collection in self._places:
+                found |= self._places[collection].vectors(self._vector_name, missing)
+                continue
             found |= self._collections.vectors(
                 collection, self._vector_name, self._hash_field, missing
             )
