@@ -14,13 +14,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cases
+from benchmarks import cases, unchanged
 from benchmarks.environment import dlts_python, model_path
 from benchmarks.load import MODEL
 from benchmarks.results import Comparison, show
 from dagster_qdrant.embedding.batching import available_cores
 
-CASES = ("first", "again", "local", "memory", "small", "upload", "size", "workers", "retrieval")
+CASES = (
+    *("first", "again", "unchanged", "requests", "local", "memory", "small", "upload"),
+    *("size", "workers", "retrieval"),
+)
 # The others take a quarter of an hour, and a folder with a retrieval collection.
 USUAL = {*CASES} - {"size", "workers", "retrieval"}
 
@@ -43,14 +46,16 @@ def main() -> None:
         **{name: version(name) for name in ("dlt", "fastembed", "onnxruntime", "qdrant-client")},
     }
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    if given.only - {"size", "workers"}:
+    if given.only - {"size", "workers", "unchanged"}:
         model_path()
-    if given.only - {"size", "workers", "retrieval"}:
+    if given.only - {"size", "workers", "retrieval", "unchanged", "requests", "memory"}:
         dlts_python()
     start = time.monotonic()
     comparisons: list[Comparison] = []
     parts: dict[str, Callable[[], list[Comparison]]] = {
         "first, again": lambda: cases.first_and_again(sizes, given.only),
+        "unchanged": lambda: unchanged.unchanged(sizes),
+        "requests": lambda: unchanged.requests(sizes),
         "local": lambda: cases.local(sizes),
         "memory": lambda: cases.memory(sizes),
         "small": lambda: cases.small(sizes),
@@ -68,6 +73,9 @@ def main() -> None:
     if given.quick:
         title += "; the goals are meant for the full sizes"
     show(console, title, comparisons)
+    missed = [f"{each.case}: {each.what}" for each in comparisons if each.met is False]
+    held = sum(each.met is True for each in comparisons)
+    console.print(f"{held} goals are met. Missed: {'; '.join(missed) or 'none'}.")
     if given.json:
         results = {
             "machine": machine,

@@ -17,9 +17,13 @@ _PAGE = 1_000
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--url", required=True)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--url")
+    place.add_argument("--path")
     parser.add_argument("--rows", type=int, required=True)
-    parser.add_argument("--vectors", action="store_true", help="with a tiny stand-in for a model")
+    parser.add_argument("--vectors", type=int, default=0, help="their size, of a stand-in's")
+    parser.add_argument("--disposition", choices=["merge", "replace"], default="merge")
+    parser.add_argument("--nested", action="store_true", help="with two nested rows each")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--pipelines", required=True, help="folder for dlt's working files")
     given = parser.parse_args()
@@ -30,13 +34,16 @@ def main() -> None:
     from dagster_qdrant.destination import qdrant
 
     if given.vectors:
-        _replace_the_model()
+        _replace_the_model(given.vectors)
     resource = dlt.resource(
-        rows_of(given.rows), name="products", write_disposition="merge", primary_key="id"
+        rows_of(given.rows, nested=given.nested),
+        name="products",
+        write_disposition=given.disposition,
+        primary_key="id",
     )
     pipeline = dlt.pipeline(
         given.dataset,
-        destination=qdrant(location=given.url),
+        destination=qdrant(location=given.url, path=given.path),
         dataset_name=given.dataset,
         pipelines_dir=given.pipelines,
     )
@@ -50,29 +57,32 @@ def main() -> None:
     print(json.dumps({"seconds": seconds}))
 
 
-def rows_of(count: int) -> Iterator[list[dict[str, Any]]]:
+def rows_of(count: int, *, nested: bool = False) -> Iterator[list[dict[str, Any]]]:
     for first in range(0, count, _PAGE):
-        yield [
+        rows: list[dict[str, Any]] = [
             {"id": number, "price": 1.5 + number % 700, "text": f"product {number}, one of many"}
             for number in range(first, min(first + _PAGE, count))
         ]
+        for row in rows if nested else ():
+            row["tags"] = [f"tag {row['id'] % 7}", "product"]
+        yield rows
 
 
-def vectors_of(texts: Sequence[str]) -> Any:
+def vectors_of(texts: Sequence[str], size: int = VECTOR_SIZE) -> Any:
     """Small vectors that follow from the texts, quickly."""
     import numpy as np
 
     seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
-    spread = seeds[:, None] * np.arange(1, VECTOR_SIZE + 1, dtype=np.uint64)
+    spread = seeds[:, None] * np.arange(1, size + 1, dtype=np.uint64)
     return (spread % 1_000).astype(np.float32) / 1_000 + 0.001
 
 
-def _replace_the_model() -> None:
+def _replace_the_model(size: int) -> None:
     """A real model would take hours, and its memory does not depend on the number of rows."""
     from dagster_qdrant.embedding import embedder, local, options
 
     class Embedder:
-        vector_size = VECTOR_SIZE
+        vector_size = size
         max_tokens = None
 
         def __init__(self, given: options.EmbeddingOptions, *, ahead: bool) -> None:
@@ -80,12 +90,12 @@ def _replace_the_model() -> None:
 
         def start(self, texts: Sequence[str]) -> local.TextsInModel:
             made: Future[Any] = Future()
-            made.set_result(vectors_of(texts))
+            made.set_result(vectors_of(texts, size))
             jobs = [(list(range(len(texts))), made)]
-            return local.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
+            return local.TextsInModel(jobs, (len(texts), size), len(texts))
 
     known: Any = options.EmbeddingOptions
-    known.vector_size = property(lambda _: VECTOR_SIZE)
+    known.vector_size = property(lambda _: size)
     seam: Any = embedder
     seam.TextEmbedder = Embedder
 

@@ -30,9 +30,9 @@ def test_cores_are_filled_with_small_batches_and_gpus_with_large_ones():
     def batching(gpu, **options):
         return Batching.of(EmbeddingOptions(**options), gpu=gpu)
 
-    assert batching(False) == Batching(texts=32, tokens=768, workers=available_cores())
+    assert batching(False) == Batching(texts=32, tokens=384, workers=available_cores())
     assert batching(False, threads=available_cores()).workers == 1
-    assert batching(False, parallelism=3, batch_size=8) == Batching(8, 768, 3)
+    assert batching(False, parallelism=3, batch_size=8) == Batching(8, 384, 3)
     assert batching(True) == Batching(texts=256, tokens=16_384, workers=1)
     assert batching(True, cuda=True, device_ids=(0, 2)).workers == 2
     assert batching(True, parallelism=3, batch_size=8) == Batching(8, 16_384, 3)
