@@ -281,11 +281,14 @@ class _MadeByModel:
                 self._counts.texts_of_vectors[self._name] += len(embedding.new)
             self._count_cut(window, embedding, embedding.texts.cut)
         vectors |= self._made
+        places = self._places.get(self._plan.target)
         for row in window.upsert:
             if (hash_ := self.hash_of(row)) is not None and self._text_of(row) is not None:
                 if self._is_sparse and not vectors[hash_].indices:
                     continue
                 row.vector[self._vector_name] = vectors[hash_]
+                if places is not None:
+                    places.add(hash_, row.point_id)
                 self._counts.keywords += self._is_sparse and hash_ not in embedding.found
 
     def _count_cut(self, window: Window, embedding: _TextsOfVector, cut: Mapping[int, int]) -> None:
