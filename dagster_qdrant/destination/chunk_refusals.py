@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from dlt.common.json import json
 
 from dagster_qdrant.destination.tables.chunks import PARENT_ID
+from dagster_qdrant.destination.tables.cuts import cut_asked, cut_there, told
 from dagster_qdrant.destination.tables.rows import embedding_text, is_deleted
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import QdrantTerminalError
-from dagster_qdrant.qdrant.collections import CUT_FOR, Collections, about
+from dagster_qdrant.qdrant.collections import Collections, about
 
 
 def refuse_other_chunks(
     plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
 ) -> None:
-    """Rows that do not come again would keep the chunks that they have, or have none.
+    """Chunks of a function, or of a partition, cannot be made of the rows that are stored.
 
     Args:
         plan: The table as it is to be loaded.
@@ -29,23 +29,20 @@ def refuse_other_chunks(
     Raises:
         QdrantTerminalError: If former rows were cut in another way, and need not come again.
     """
-    brings_all = plan.write_disposition == "replace" and plan.partition is None
-    if plan.chunk is None or plan.chunks is None or brings_all:
+    if plan.chunk is None or plan.chunks is None or plan.brings_all:
         return
-    info = collections.describe(plan.collection)
-    if info is None or not collections.count(plan.collection):
+    if plan.partition is None and not plan.chunk.function:
         return
-    made = about(info)
-    asked = {"chunk": plan.chunk.to_json(), "chunked": list(plan.chunked), CUT_FOR: embedding.model}
-    there = {name: made.get(name) for name in asked}
-    if there == asked:
-        _refuse_other_columns(plan, made.get("index") or {})
+    info = collections.describe(plan.chunks)
+    asked, there = cut_asked(plan, embedding), cut_there(about(info) if info else {})
+    if asked == there or not collections.exists(plan.collection):
         return
-    was = f"were cut into chunks with {_told(there)}" if there["chunk"] else "are in no chunks"
+    if not collections.count(plan.collection):
+        return
     raise QdrantTerminalError(
-        f"Table `{plan.table_name}` is to have its texts cut into chunks with {_told(asked)}, and "
-        f"its former rows {was}. Rows that do not come again would stay so. Load all rows once "
-        "with the write disposition 'replace', or have dlt drop the former ones with "
+        f"Table `{plan.table_name}` is to have {told(asked)}, and its former rows have "
+        f"{told(there)}. Rows that do not come again would stay so. Load all rows once with the "
+        "write disposition 'replace', or have dlt drop the former ones with "
         "`refresh='drop_resources'`. (In a script, `pipeline.drop_pending_packages()` comes first.)"
     )
 
@@ -81,25 +78,6 @@ def refuse_rows_without_chunks(plan: TablePlan, lines_of: Callable[[str], Iterab
                 "that fill the table have to be wrapped with `qdrant_adapter(..., chunk=...)`, and "
                 "a function that cuts has to give texts."
             )
-
-
-def _refuse_other_columns(plan: TablePlan, index: Mapping[str, Any]) -> None:
-    """Of the columns that are embedded, chunks have those beside them that were indexed."""
-    asked, there = (sorted(set(plan.chunked) & names.keys()) for names in (plan.index, index))
-    if new := [name for name in asked if name not in there]:
-        raise QdrantTerminalError(
-            f"Table `{plan.table_name}` is to index `{new[0]}`, which does not stand beside the "
-            "chunks of its former rows, since it is embedded. No search would find those by it. "
-            "Load all rows once with the write disposition 'replace', or have dlt drop the former "
-            "ones with `refresh='drop_resources'`. (In a script, "
-            "`pipeline.drop_pending_packages()` comes first.)"
-        )
-
-
-def _told(cut: dict[str, Any]) -> str:
-    columns = ", ".join(f"`{name}`" for name in cut["chunked"] or ())
-    how = ", ".join(f"{name} {value!r}" for name, value in cut["chunk"].items())
-    return f"{how}, of {columns}, for the model {cut[CUT_FOR]!r}"
 
 
 def _values(lines: Iterable[str], field: str) -> Iterator[str]:

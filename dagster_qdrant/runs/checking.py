@@ -260,14 +260,15 @@ class _AssetChecks:
         if needs is None:
             return _joined({table.name: check.find(table) for table in found})
         with_it = [table for table in found if getattr(table.plan, needs)]
-        findings = {}
+        findings: dict[str, Finding] = {}
         if check.find is all_vectors_present:
             findings = {t.name: texts_in_chunks(t) for t in found if t.plan.chunks}
-        if not with_it and not findings:
+        for table in with_it:  # rows whose texts are in chunks may have further vectors themselves
+            if table.name not in findings or findings[table.name].passed:
+                unfit = unfit_vectors(table) if needs == "embed" else None
+                findings[table.name] = unfit or check.find(table)
+        if not findings:
             return Finding(True, "Nothing of the table is found by these vectors.")
-        if needs != "embed":
-            return _joined({table.name: check.find(table) for table in with_it})
-        findings |= {t.name: unfit_vectors(t) or check.find(t) for t in with_it}
         return _joined(findings)
 
     def _has(self, name: str, needs: str) -> bool:

@@ -31,22 +31,6 @@ def counts(pipeline):
     return load_reports.take(pipeline.last_trace.last_load_info.loads_ids[-1])
 
 
-@pytest.fixture
-def chunks(resource, dataset):
-    """The chunks that are there, by the row's id, in order."""
-
-    def chunks(table="docs__chunks"):
-        with resource.get_client() as client:
-            found, _ = client.scroll(f"{dataset}_{table}", limit=1000, with_vectors=True)
-        by_row = {}
-        for point in sorted(found, key=lambda point: point.payload["chunk_number"]):
-            assert set(point.vector or {}) >= {"fast-all-minilm-l6-v2"}
-            by_row.setdefault(point.payload["id"], []).append(point.payload)
-        return by_row
-
-    return chunks
-
-
 def text_of(row):
     return "".join(chunk["text"] for chunk in row)
 
@@ -224,41 +208,6 @@ def test_rows_that_were_never_looked_at_are_refused(load: Load, tmp_path):
         load(qdrant_adapter(files(), embed=["title", "body"], chunk=True))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"chunk": 30}, {"embed": ("body",)}, {"chunk": True}],
-    ids=["tokens", "columns", "default"],
-)
-def test_other_chunks_are_refused_unless_all_rows_come(load: Load, chunks, change):
-    load(docs())
-    with pytest.raises(PipelineStepFailed, match="Load all rows once") as refused:
-        load(docs(DOCS[:1], **change), name="again")
-    assert "tokens 20" in str(refused.value)
-    load(docs(write_disposition="replace", **change), name="anew")
-    fresh = load(docs(name="fresh", **change))
-    assert [c["text"] for c in chunks()[1]] == [c["text"] for c in chunks("fresh__chunks")[1]]
-    load(docs(DOCS[:1], **change), name="anew")  # from now on it may be merged
-    assert fresh
-
-
-@pytest.mark.parametrize("disposition", ["merge", "replace"])
-def test_chunks_come_and_go_with_their_hint(load: Load, resource, dataset, disposition):
-    def found(text="plants a banana tree"):
-        return resource.search(dataset, "docs", text, limit=1)[0]
-
-    load(docs(chunk=None, write_disposition=disposition))
-    assert not found().passages
-    if disposition == "merge":
-        with pytest.raises(PipelineStepFailed, match="are in no chunks"):
-            load(docs(DOCS[:1]), name="again")
-    load(docs(write_disposition="replace"), name="anew")
-    assert LAST in found().passages[0].text
-    load(docs(DOCS[:1], chunk=None, write_disposition=disposition), name="anew")
-    assert not found().passages
-    with resource.get_client() as client:
-        assert client.count(f"{dataset}_docs__chunks").count == 0
-
-
 def test_a_load_without_rows_leaves_chunks_as_they_are(load: Load, resource, dataset):
     load(docs())
     load([docs([]), dlt.resource([{"id": 1}], name="others")])
@@ -273,13 +222,6 @@ def test_keywords_may_come_and_go_without_a_new_cut(load: Load, resource, datase
     assert LAST in hit.passages[0].text
     load(docs(DOCS[1:]))
     assert resource.search(dataset, "docs", "banana tree", limit=1)[0].payload["id"] == 1
-
-
-def test_an_embedded_column_is_indexed_only_with_all_rows(load: Load):
-    load(docs())
-    load(docs(said={"index": ["year"]}))
-    with pytest.raises(PipelineStepFailed, match="is to index `title`, which does not stand"):
-        load(docs(DOCS[:1], said={"index": ["year", "title"]}))
 
 
 def test_all_resources_of_a_table_have_to_be_wrapped(load: Load):

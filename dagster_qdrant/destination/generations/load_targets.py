@@ -18,6 +18,7 @@ from dagster_qdrant.destination.generations.rebuild import (
     is_outdated,
     refuse_change,
 )
+from dagster_qdrant.destination.generations.recut import cut_again, is_cut_otherwise
 from dagster_qdrant.destination.refusals import refuse_rows_without_partition
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.keywords import Keywords
@@ -99,6 +100,7 @@ class LoadTargets:
         self._brings_rows = brings_rows
         self._some_rows = some_rows
         self._generations = Generations(collections)
+        self._of_rows: dict[str, TablePlan] = {}  # the plans of rows whose chunks are cut anew
 
     def is_made_anew(self, plan: TablePlan) -> bool:
         """Whether a table gets another collection.
@@ -153,6 +155,8 @@ class LoadTargets:
     def _is_rebuilt(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
         if plan.write_disposition == "replace" and self._config.swaps:
             return True
+        if is_cut_otherwise(plan, info, self._collections, self._config.embedding):
+            return True
         return info is not None and is_outdated(plan, info, self._config.embedding)
 
     def _is_made_in_its_place(self, plan: TablePlan, info: models.CollectionInfo | None) -> bool:
@@ -164,6 +168,9 @@ class LoadTargets:
         name = plan.collection
         swapped = plan.write_disposition == "replace" and self._config.swaps
         if info is None or swapped or self._generations.is_alias(name):
+            return False
+        cut = is_cut_otherwise(plan, info, self._collections, self._config.embedding)
+        if cut and not plan.brings_all:
             return False
         if self._collections.count(name):
             return False
@@ -185,6 +192,9 @@ class LoadTargets:
         rebuilt: list[TablePlan] = []
         said: dict[str, dict[str, Any]] = {}
         textless: list[str] = []
+        plans = list(plans)
+        by_table = {plan.table_name: plan for plan in plans}
+        self._of_rows = {}
         for plan in plans:
             info = self._collections.describe(plan.collection)
             if info is None and self._generations.recover(plan.collection):
@@ -196,9 +206,14 @@ class LoadTargets:
                 said[plan.collection] = settled.said.to_hint()
             if self._is_rebuilt(settled, info) and not self._is_made_in_its_place(settled, info):
                 rebuilt.append(replace(settled, target=self._generations.next(plan.collection)))
+                if is_cut_otherwise(settled, info, self._collections, self._config.embedding):
+                    self._of_rows[plan.table_name] = by_table[str(plan.parent)]
         for plan in rebuilt:  # what an attempt left that was made for yet another model goes
             begun = self._collections.describe(plan.target)
-            if begun is not None and is_outdated(plan, begun, self._config.embedding):
+            if begun is not None and (
+                is_outdated(plan, begun, self._config.embedding)
+                or is_cut_otherwise(plan, begun, self._collections, self._config.embedding)
+            ):
                 self._collections.drop(plan.target)
         targets = {plan.collection: plan.target for plan in rebuilt}
         state = destination_state()
@@ -227,9 +242,11 @@ class LoadTargets:
             emptied: The tables whose former rows dlt was told to drop.
         """
         for plan in rebuilt:
-            # A replace brings all rows that there shall be, unless it is one of a partition.
-            brings_all = plan.write_disposition == "replace" and plan.partition is None
-            if not brings_all and plan.table_name not in emptied:
+            if plan.brings_all or plan.table_name in emptied:
+                continue
+            if (of_rows := self._of_rows.get(plan.table_name)) is not None:
+                cut_again(self._collections, plan, of_rows, self._config, load_id)
+            else:
                 rows_by_load = embed_again(self._collections, plan, self._config, load_id)
                 destination_state().setdefault(_REBUILT, {})[plan.collection] = rows_by_load
                 commit_load_package_state()

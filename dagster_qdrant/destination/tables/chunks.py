@@ -22,6 +22,8 @@ TEXT, NUMBER, START, END = "text", "chunk_number", "chunk_start", "chunk_end"
 
 # dlt's link from a row of a list to the row that the list is in.
 PARENT_ID = "_dlt_parent_id"
+# Its place in that list.
+LIST_INDEX = "_dlt_list_idx"
 
 # Chunks of some 200 to 256 tokens found most in the collections that were measured, smaller ones
 # much less.
@@ -52,6 +54,10 @@ class Chunk:
     number: int
     start: int | None
     end: int | None
+
+    def __bool__(self) -> bool:
+        """Whether it says anything: a splitter leaves white space that stands alone."""
+        return bool(self.text.strip())
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,12 @@ class Chunking:
                 "a text. Ask for less."
             )
         return most
+
+
+def chunk_columns(chunk: Chunk) -> dict[str, Any]:
+    """What a chunk's own columns are."""
+    columns = {TEXT: chunk.text, NUMBER: chunk.number, START: chunk.start, END: chunk.end}
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _of_function(function: Callable[[str], Sequence[str]], text: str) -> Iterator[Chunk]:

@@ -17,8 +17,8 @@ from dagster_qdrant.destination.tables.chunks import (
     NUMBER,
     START,
     TEXT,
-    Chunk,
     Chunking,
+    chunk_columns,
 )
 from dagster_qdrant.destination.tables.row_key import RowKey
 from dagster_qdrant.destination.tables.rows import is_deleted
@@ -107,8 +107,8 @@ class RowChunks:
             return
         try:
             for chunk in self._chunking.of_text(text, self._measure):
-                if chunk.text.strip():
-                    yield {**_columns(chunk), **others}
+                if chunk:
+                    yield {**chunk_columns(chunk), **others}
         except (TypeError, ValueError) as error:
             raise QdrantTerminalError(f"Resource `{name}`: {error}") from error
 
@@ -141,11 +141,6 @@ class RowChunks:
                 yield name, value
             elif inner := dict(self._copied(value, (*path, name))):
                 yield name, inner
-
-
-def _columns(chunk: Chunk) -> dict[str, Any]:
-    columns = {TEXT: chunk.text, NUMBER: chunk.number, START: chunk.start, END: chunk.end}
-    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _as_text(value: Any) -> str:

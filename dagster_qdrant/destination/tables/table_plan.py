@@ -175,6 +175,11 @@ class TablePlan:
         return str(self.chunks).removeprefix(self.collection.removesuffix(self.table_name))
 
     @property
+    def brings_all(self) -> bool:
+        """Whether a load brings all rows that there shall be."""
+        return self.write_disposition == "replace" and self.partition is None
+
+    @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns by whose text its rows are found, by themselves or by their chunks."""
         return self.chunked if self.chunks else self.embed
