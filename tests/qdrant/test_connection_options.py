@@ -43,7 +43,10 @@ def test_any_location_is_understood_or_refused(text):
 @pytest.mark.parametrize(
     ("location", "said"),
     [
-        ("http://localhost:6333/dashboard", "Set it to 'http://localhost:6333'"),
+        (
+            "http://localhost:6333/dashboard",
+            "ends with '/dashboard', which is not the URL of the server",
+        ),
         ("http://localhost:6333/dashboard#/collections/films", "Set it to 'http://localhost:6333'"),
         ("http://localhost:6333/collections", "Set it to 'http://localhost:6333'"),
         ("https://q.example:1/qdrant/dashboard/", "Set it to 'https://q.example:1/qdrant'"),
