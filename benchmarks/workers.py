@@ -44,9 +44,16 @@ def main() -> None:
         whole = time.perf_counter() - start
         [event] = result.get_asset_materialization_events()
         shown = event.materialization.metadata
+        parts = [
+            step for step in instance.get_run_step_stats(result.run_id) if ".load_" in step.step_key
+        ]
+    seconds = shown["seconds_load"].value
+    if parts:  # from the start of the first to the end of the last
+        ends, starts = [step.end_time or 0.0 for step in parts], [step.start_time for step in parts]
+        seconds = max(ends) - min(start for start in starts if start)
     if shown["rows_embedded"].value != given.rows:
         raise RuntimeError(f"{shown['rows_embedded'].value} rows were embedded.")
-    print(json.dumps({"seconds": shown["seconds_load"].value, "run": whole}))
+    print(json.dumps({"seconds": seconds, "run": whole}))
 
 
 def job_of() -> dg.JobDefinition:
@@ -60,12 +67,13 @@ def job_of() -> dg.JobDefinition:
         dataset_name=given["dataset"],
         workers=given["workers"],
     )
+    executor = dg.multiprocess_executor.configured({"max_concurrent": given["workers"]})
     return dg.Definitions(
         assets=[assets],
         resources={
             "qdrant": QdrantResource(location=given["url"], preview=False, vector_map=False)
         },
-        jobs=[dg.define_asset_job("load", executor_def=dg.multiprocess_executor)],
+        jobs=[dg.define_asset_job("load", executor_def=executor)],
     ).resolve_job_def("load")
 
 

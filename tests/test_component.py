@@ -272,6 +272,17 @@ def test_a_load_takes_what_dagster_knows_of_ops_and_partitions(sandbox):
     )
 
 
+def test_a_load_names_its_workers(sandbox):
+    given = load(workers=3, worker_tags={"gpu": "1"}, io_manager_key="bucket", pool="qdrant")
+    with loaded(sandbox, given) as defs:
+        [assets] = defs.assets
+    steps = {step.name: step for step in assets.node_def.node_defs}
+    assert len(assets.node_def.node_dict) == 5
+    assert steps["load"].tags == {"gpu": "1"}
+    assert {step.pool for step in steps.values()} == {"qdrant"}
+    assert steps["extract"].output_def_named("part_3").io_manager_key == "bucket"
+
+
 def test_a_load_takes_these_as_templates(sandbox):
     given = load(partitions_def="{{ years }}", retry_policy="{{ often }}")
     path = sandbox.scaffold_component(QdrantCollectionsComponent, defs_path="my_load")

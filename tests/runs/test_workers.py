@@ -118,6 +118,28 @@ def test_workers_leave_and_tell_what_one_step_would(
     assert any(line.startswith("Part 2 of 3: Loaded in") for line in log)
 
 
+def test_chunks_of_a_text_are_those_of_its_last_version(
+    qdrant_target: Target, resource: QdrantResource, dataset: str
+):
+    left = {}
+    for workers in (1, 3):
+        name = f"{dataset}_{workers}"
+        for version in ("first", "second"):
+            rows = [{"id": n, "text": f"{version} word{n} " * 20 * (n + 1)} for n in range(4)]
+            source = dlt.resource(
+                rows[: 4 if version == "first" else 3],
+                name="texts",
+                write_disposition="merge",
+                primary_key="id",
+            )
+            source = qdrant_adapter(source, embed="text", chunk={"tokens": 60})
+            assets = build_qdrant_assets(dlt_source=source, dataset_name=name, workers=workers)
+            materialize(assets, resource)
+        left[workers] = sorted(map(str, qdrant_target.rows(f"{name}_texts__chunks")))
+    assert left[3] == left[1]
+    assert sum("second" in chunk for chunk in left[1]) >= 3
+
+
 def test_equal_rows_are_told_apart_whatever_parts_there_are(
     qdrant_target: Target, resource: QdrantResource, dataset: str
 ):
