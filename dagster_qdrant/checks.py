@@ -15,7 +15,7 @@ from dagster import (
 
 from dagster_qdrant.resource import DEFAULT_RESOURCE_KEY, resource_of
 from dagster_qdrant.runs.checking import check_apart, check_specs
-from dagster_qdrant.runs.definitions import keep_plan, keys_of, plan_of
+from dagster_qdrant.runs.definitions import keep_plan, keys_of, plan_of, steps_of
 
 
 def build_qdrant_checks(
@@ -65,19 +65,19 @@ def _build_checks(
         )
     if assets_def.check_keys:
         raise DagsterInvalidDefinitionError(
-            f"The assets of `{assets_def.op.name}` check themselves: they were made with `checks`. "
-            "Select these checks with `AssetSelection.checks_for_assets(...)` instead."
+            f"The assets of `{assets_def.node_def.name}` check themselves: they were made with "
+            "`checks`. Select these checks with `AssetSelection.checks_for_assets(...)` instead."
         )
 
     selected = assets_def.keys
     keys = {name: key for name, key in keys_of(assets_def, plan).items() if key in selected}
 
-    required = sorted(assets_def.op.required_resource_keys)
+    required = sorted(steps_of(assets_def)[0].required_resource_keys)
     key = resource_key or (required[0] if len(required) == 1 else DEFAULT_RESOURCE_KEY)
     bound = assets_def.resource_defs
 
     @multi_asset_check(
-        name=f"{assets_def.op.name}_checks",
+        name=f"{assets_def.node_def.name}_checks",
         specs=check_specs(plan, keys, blocking=blocking),
         can_subset=True,
         required_resource_keys={key},

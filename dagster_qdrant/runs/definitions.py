@@ -88,13 +88,18 @@ def keys_of(definition: AssetsDefinition, plan: QdrantAssetsPlan) -> dict[str, A
     return {name: now.get(key, key) for name, key in keys.items()}
 
 
-def step_functions(definition: AssetsDefinition) -> list[Any]:
-    """The functions of a definition's steps: of its op, or of those in its graph."""
+def steps_of(definition: AssetsDefinition) -> list[OpDefinition]:
+    """The steps of a definition: its op, or those in its graph. All have the same body."""
     if not definition.is_executable:
         return []
     node = definition.node_def
     steps = node.node_defs if isinstance(node, GraphDefinition) else [node]
-    computed: list[Any] = [step.compute_fn for step in steps if isinstance(step, OpDefinition)]
+    return [step for step in steps if isinstance(step, OpDefinition)]
+
+
+def step_functions(definition: AssetsDefinition) -> list[Any]:
+    """The functions of a definition's steps."""
+    computed: list[Any] = [step.compute_fn for step in steps_of(definition)]
     return [getattr(compute, "decorated_fn", compute) for compute in computed]
 
 

@@ -15,6 +15,7 @@ from qdrant_client import models
 from dagster_qdrant import (
     QdrantResource,
     build_qdrant_assets,
+    build_qdrant_checks,
     qdrant_adapter,
     qdrant_assets,
 )
@@ -372,6 +373,7 @@ def test_a_function_of_one_s_own_runs_in_each_step(resource: QdrantResource, dat
 
     assert "replace" in str(shown(materialize(load_films, resource))["films"])
     assert steps == ["extract", "load_1", "load_2", "complete"]
+    assert build_qdrant_checks([load_films])[0].check_keys
     tags = {node.name: dict(node.tags) for node in load_films.node_def.node_defs}
     assert tags["extract"] == tags["complete"] == {"team": "search"}
     assert tags["load"] == {"team": "search", "gpu": "1"}
