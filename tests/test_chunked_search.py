@@ -112,3 +112,15 @@ def test_an_asset_counts_rows_and_beside_them_chunks(resource, dataset):
     shown, failed = materialized(resource, dataset, texts_gone, write_disposition="replace")
     assert (shown["chunks"], shown["rows_without_text"]) == (0, 7)
     assert "not one text" in failed["all_vectors_present"].description
+
+
+def test_a_row_is_reranked_by_its_best_passage(search, cross_encoder):
+    text = "Saturn is a planet"
+    hits = search(text, limit=2, rerank=cross_encoder, passages=2)
+    assert ids(hits)[0] == 4
+    assert [passage.score for passage in hits[0].passages] == [hits[0].score] * 2
+    assert hits[1].score < hits[0].score
+    assert ids(search(text, limit=1, offset=1, rerank=cross_encoder)) == ids(hits)[1:]
+    by_column = search(text, limit=1, rerank={**cross_encoder, "columns": ["body"]})
+    assert ids(by_column) == [4]
+    assert by_column[0].score > hits[0].score  # the whole text has more words
