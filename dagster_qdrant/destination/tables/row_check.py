@@ -58,7 +58,8 @@ class RowCheck(ItemTransform[Any, Any]):
         if self._pipe is not None:
             self._pipe.insert_step(_CheckedRows(self.chunking), len(self._pipe))
             self._pipe = None
-        return item
+        # dlt marks a file to be imported with no item, and drops what steps make nothing of.
+        return [] if item is None and isinstance(meta, ImportFileMeta) else item
 
 
 def check_rows(resource: DltResource, chunking: Chunking | None = None) -> DltResource:

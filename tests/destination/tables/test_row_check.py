@@ -267,3 +267,19 @@ def test_keys_of_different_tables_are_not_repeated():
     keys = RepeatedKeys()
     assert [keys.place("a", [1]), keys.place("b", [1]), keys.place("a", [1])] == [None, None, 1]
     assert json.dumps([keys.place("b", [2]), keys.place("b", ["2"])]) == "[null, 2]"
+
+
+@pytest.mark.parametrize("hints", [True, False], ids=["hints", "frame"])
+def test_a_file_that_is_imported_is_loaded(load: Load, resource, dataset, tmp_path, hints):
+    file = tmp_path / "films.jsonl"
+    file.write_text('{"id": 1, "title": "Blade Runner"}\n')
+    columns = {"id": {"data_type": "bigint"}, "title": {"data_type": "text"}}
+    like = pyarrow.table({"id": [1], "title": ["a"]})
+
+    @dlt.resource(name="films", columns=columns if hints else None)
+    def films():
+        yield dlt.mark.with_file_import(str(file), "jsonl", 1, hints=None if hints else like)
+
+    load(qdrant_adapter(films(), embed="title"))
+    [hit] = resource.search(dataset, "films", "androids")
+    assert hit.payload["title"] == "Blade Runner"
