@@ -54,9 +54,11 @@ def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
     refuse_merge_strategy(table)
     for option in ("source-filter", "destination-scope", "skip-unchanged-rows"):
         if table.get(f"x-merge-{option}"):
+            deletes = option == "destination-scope"
             raise QdrantTerminalError(
                 f"Table `{name}` sets the merge option `{option.replace('-', '_')}`, which this "
-                "destination does not have. Remove it."
+                "destination does not have. Remove it"
+                + (", and delete the rows with `delete_rows`." if deletes else ".")
             )
     merge_key = tuple(get_columns_names_with_prop(table, "merge_key", include_incomplete=True))
     if merge_key and table.get("x-merge-strategy") == "delete-insert":

@@ -164,9 +164,16 @@ def test_no_server_at_the_address_is_said_within_seconds(tmp_path):
     assert time.monotonic() - start < 20
 
 
-def test_an_extra_merge_option_is_refused(load: Load):
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("source-filter", "sets the merge option `source_filter`"),
+        ("destination-scope", "`destination_scope`.*delete the rows with `delete_rows`"),
+    ],
+)
+def test_an_extra_merge_option_is_refused(load: Load, option, said):
     hints = {"write_disposition": "merge", "primary_key": "id"}
     resource = films([{"id": 1, "title": "Moon"}], **hints)
-    resource.apply_hints(additional_table_hints={"x-merge-source-filter": "id > 1"})
-    with refused("sets the merge option `source_filter`"):
+    resource.apply_hints(additional_table_hints={f"x-merge-{option}": "id > 1"})
+    with refused(said):
         load(resource)
