@@ -43,6 +43,7 @@ _DETAILS = {
     "seconds_sync": ("restoring dlt's state", "s"),
     "seconds_extract": ("reading the source", "s"),
     "seconds_normalize": ("normalizing", "s"),
+    "seconds_cut": ("cutting into parts for workers", "s"),
     "seconds_load": ("loading, with embedding and writing", "s"),
 }
 

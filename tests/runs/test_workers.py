@@ -28,7 +28,8 @@ from tests.crashing import FORMER, LATTER, cinema
 from tests.targets import Target
 from tests.working import Work
 
-FILMS = [{"id": number, "title": f"film {number}"} for number in range(9)]
+# Enough for each of a few parts to have some, however they fall.
+FILMS = [{"id": number, "title": f"film {number}"} for number in range(40)]
 
 
 @pytest.fixture(autouse=True)
@@ -301,7 +302,7 @@ def test_on_a_path_one_worker_loads_all_rows(
 def test_few_rows_are_not_spread(
     resource: QdrantResource, dataset: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shared_dlt_load, "LEAST_ROWS", 5)
+    monkeypatch.setattr(shared_dlt_load, "LEAST_ROWS", 20)
     assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset, workers=3)
     assert succeeded(materialize(assets, resource)) == ["extract", "load_1", "load_2", "complete"]
 
