@@ -122,6 +122,7 @@ class QdrantLoadJob(RunnableLoadJob):
         load_reports.add(self._load_id, self._plan.table_name, loader.counts)
 
     def _windows(self, file: RowFile) -> Iterator[list[Row]]:
-        for rows in file.windows(_WINDOW_ROWS, _WINDOW_BYTES):
+        rows_at_once = min(_WINDOW_ROWS, self._plan.rows_at_once)
+        for rows in file.windows(rows_at_once, _WINDOW_BYTES):
             self._lease.refuse_if_lost()
             yield rows

@@ -56,6 +56,8 @@ class Batching:
         else:
             texts, tokens = _CPU_BATCH_TEXTS, _CPU_BATCH_TOKENS
             workers = max(1, available_cores() // options.threads)
+        if options.kind == "sparse":  # which gives a number for each word of its vocabulary
+            tokens = min(tokens, _CPU_BATCH_TOKENS)
         return cls(options.batch_size or texts, tokens, options.parallelism or workers)
 
     def cut(self, lengths: Sequence[int]) -> list[list[int]]:

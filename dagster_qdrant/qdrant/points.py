@@ -78,7 +78,12 @@ class Points:
             limit *= 10  # Qdrant has no pages of values
 
     def vectors(
-        self, collection: str, vector_name: str, field_name: str, values: Set[str]
+        self,
+        collection: str,
+        vector_name: str,
+        field_name: str,
+        values: Set[str],
+        at_once: int | None = None,
     ) -> dict[str, Any]:
         """Vectors of points by the value that they have in an indexed payload field.
 
@@ -89,11 +94,23 @@ class Points:
             vector_name: Which of a point's vectors.
             field_name: The payload field.
             values: The values of interest.
+            at_once: For how many of them to ask at once. Default: for all.
 
         Returns:
             For each value that was found an array of shape (vector size,), of a multivector
             (tokens, vector size), or a sparse vector.
         """
+        ordered = sorted(values)
+        size = at_once or max(1, len(ordered))
+        found: dict[str, Any] = {}
+        for start in range(0, len(ordered), size):
+            some = set(ordered[start : start + size])
+            found |= self._vectors(collection, vector_name, field_name, some)
+        return found
+
+    def _vectors(
+        self, collection: str, vector_name: str, field_name: str, values: Set[str]
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         while wanted := sorted(values - set(found)):
             limit = 2 * len(wanted)

@@ -90,9 +90,14 @@ def all_keywords_present(table: CheckedTable) -> Finding:
     records = table.scroll(table.collection, _READ_TEXTS, without, payload=fields)
     texts = {r.id: embedding_text(r.payload or {}, columns, plan.variants) for r in records}
     made_by = keywords or Keywords()
-    missing = [
-        id_ for id_, text in texts.items() if text and made_by.query(text, table.embedding).indices
-    ]
+    try:
+        missing = [
+            id_
+            for id_, text in texts.items()
+            if text and made_by.query(text, table.embedding).indices
+        ]
+    except EmbeddingError as error:
+        return Finding(False, f"The model of the keywords could not be loaded: {error}")
     numbers = {
         "points_without_keywords": table.collections.count(table.collection, without),
         "texts_read": len(records),

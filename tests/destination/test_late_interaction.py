@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from dagster_qdrant.destination.tables import table_plan
+from dagster_qdrant.destination.writing import text_vectors
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import QdrantConfigurationError
@@ -42,8 +44,17 @@ def max_sim(question, text) -> float:
 
 @pytest.mark.every_qdrant
 def test_each_token_has_a_vector_and_rows_are_found_and_reranked_by_them(
-    load: Load, resource: QdrantResource, qdrant_target: Target, dataset, colbert, tokens
+    load: Load,
+    resource: QdrantResource,
+    qdrant_target: Target,
+    dataset,
+    colbert,
+    tokens,
+    monkeypatch,
 ):
+    # They are large, so few are held in memory and asked for at once.
+    monkeypatch.setattr(table_plan, "_ROWS_OF_LATE_VECTORS", 1)
+    monkeypatch.setattr(text_vectors, "_LATE_AT_ONCE", 1)
     counts = loaded(load, films(ROWS, **said(colbert)))
     assert (counts.texts, counts.texts_of_vectors["tokens"]) == (4, 2)
     there = vectors(qdrant_target, f"{dataset}_films")

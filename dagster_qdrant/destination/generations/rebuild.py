@@ -181,7 +181,7 @@ def _windows(
     collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
 ) -> Iterator[list[Row]]:
     made_by = Fingerprints.of(plan, embedding)
-    for records in collections.pages(plan.collection, payload=True, page=_PAGE):
+    for records in collections.pages(plan.collection, payload=True, page=plan.rows_at_once):
         payloads = [(str(record.id), _without_hashes(record.payload or {})) for record in records]
         yield [
             Row.of(payload, plan, made_by, size=len(json.dumpb(payload)), point_id=point_id)

@@ -54,6 +54,9 @@ OWN_FIELDS = frozenset({EMBEDDING_HASH, KEYWORDS_HASH, ROW_HASH, DELETED, SUPERS
 # What stands before the name of a further vector in the field with its fingerprint.
 _HASH_OF_VECTOR = f"{EMBEDDING_HASH}_"
 
+# How many rows are held in memory at a time. A vector of each token takes some 100 KB a row.
+_ROWS, _ROWS_OF_LATE_VECTORS = 1024, 128
+
 # In dlt's id of a row whose key came before in the load, what stands before the number of rows
 # that came before it. No other id of dlt's has this character.
 PLACE_MARK = "#"
@@ -149,6 +152,12 @@ class TablePlan:
     def without_content(self) -> frozenset[str]:
         """What of a row is no content: dlt makes it anew for each load, or it is added here."""
         return self.links | OWN_FIELDS | set(map(hash_field, self.vectors))
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows are held in memory at a time: few, where each token has a vector."""
+        has_late = any(vector.late_interaction for vector in self.vectors.values())
+        return _ROWS_OF_LATE_VECTORS if has_late else _ROWS
 
     @property
     def embeds(self) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dagster_qdrant.embedding.options import EmbeddingOptions
 
 
+# How many vectors of all tokens of a text are asked for at once, so that an answer stays small.
+_LATE_AT_ONCE = 16
 # How many texts of a file are measured, of those whose keywords are made into vectors.
 _MEASURED = 256
 
@@ -189,6 +191,7 @@ class _MadeByModel:
         self._options = options
         self._vector_name = name or options.vector_name
         self._is_sparse = options.kind == "sparse"
+        self._at_once = _LATE_AT_ONCE if options.kind == "late_interaction" else None
         self._hash_field = hash_field(name) if name else EMBEDDING_HASH
         if self._is_sparse:
             self._hash_field = KEYWORDS_HASH
@@ -313,7 +316,7 @@ class _MadeByModel:
                 found |= self._places[collection].vectors(self._vector_name, missing)
                 continue
             found |= self._collections.vectors(
-                collection, self._vector_name, self._hash_field, missing
+                collection, self._vector_name, self._hash_field, missing, self._at_once
             )
         return found
 
