@@ -230,6 +230,14 @@ class SearchWays:
                 f"`rerank` names the vector `{name}` of the collection, so `columns` and "
                 "`model_path` have no effect. Leave them out."
             )
+        if vector is None and self.named:
+            try:
+                _ = rerank.options(self.configured).description
+            except EmbeddingError as error:
+                raise QdrantTerminalError(
+                    f"{error} Of its vectors, `{self.collection}` can be reranked by "
+                    f"{' or '.join(f'`{each}`' for each in self.named)}."
+                ) from error
         return vector
 
     def weights(self, by_way: Mapping[str, float] | None) -> dict[str, float] | None:

@@ -122,6 +122,8 @@ def test_what_cannot_work_is_refused(load: Load, resource: QdrantResource, datas
         model = {"model": "colbert-ir/v2", "late_interaction": True}
         load(films(ROWS, vectors={"tokens": {"columns": "plot", **model}}), name="unknown")
     load(films(ROWS, **said(colbert)))
+    with pytest.raises(QdrantTerminalError, match="'token', no cross-encoder.* by `tokens`"):
+        resource.search(dataset, "films", "a", rerank="token")
     with pytest.raises(QdrantConfigurationError, match="`columns` and `model_path` have no effect"):
         resource.search(dataset, "films", "a", rerank={"model": "tokens", "columns": ["plot"]})
     chunked = dlt.resource(ROWS, name="chunked", write_disposition="merge", primary_key="id")
