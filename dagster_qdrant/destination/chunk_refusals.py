@@ -19,7 +19,7 @@ from dagster_qdrant.qdrant.collections import Collections, about
 def refuse_other_chunks(
     plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
 ) -> None:
-    """Chunks of a function, or of a partition, cannot be made of the rows that are stored.
+    """Chunks of a function cannot be made of the rows that are stored.
 
     Args:
         plan: The table as it is to be loaded.
@@ -29,9 +29,7 @@ def refuse_other_chunks(
     Raises:
         QdrantTerminalError: If former rows were cut in another way, and need not come again.
     """
-    if plan.chunk is None or plan.chunks is None or plan.brings_all:
-        return
-    if plan.partition is None and not plan.chunk.function:
+    if plan.chunk is None or plan.chunks is None or plan.brings_all or not plan.chunk.function:
         return
     info = collections.describe(plan.chunks)
     asked, there = cut_asked(plan, embedding), cut_there(about(info) if info else {})

@@ -18,7 +18,7 @@ from dagster_qdrant.destination.configuration import QdrantDestinationConfigurat
 from dagster_qdrant.destination.tables.chunks import LIST_INDEX, PARENT_ID, chunk_columns
 from dagster_qdrant.destination.tables.cuts import cut_asked, cut_there, told
 from dagster_qdrant.destination.tables.rows import Fingerprints, Row, embedding_text
-from dagster_qdrant.destination.tables.table_plan import DELETED, TablePlan
+from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, TablePlan
 from dagster_qdrant.destination.writing.load_counts import load_reports
 from dagster_qdrant.destination.writing.progress import Progress
 from dagster_qdrant.destination.writing.row_file import WINDOW_ROWS
@@ -44,8 +44,8 @@ def is_cut_otherwise(
 ) -> bool:
     """Whether rows have other chunks than they shall, or none.
 
-    Chunks of a function, or of a partition, cannot be made of what is stored: such a load is
-    refused, unless it brings all rows.
+    Chunks of a function cannot be made of what is stored: such a load is refused, unless it brings
+    all rows.
 
     Args:
         plan: The plan of a table.
@@ -55,7 +55,7 @@ def is_cut_otherwise(
     """
     if plan.chunk is None or plan.chunks is not None:
         return False
-    if not plan.brings_all and (plan.partition is not None or plan.chunk.function):
+    if plan.chunk.function and not plan.brings_all:
         return False
     if info is not None:
         return cut_there(about(info)) != cut_asked(plan, embedding)
@@ -117,7 +117,9 @@ def _windows(
             for payload in _chunks(record.payload or {}, plan, of_rows, embedding):
                 size = len(json.dumpb(payload))
                 identity = [payload[name] for name in plan.key]
-                rows.append(Row.of(payload, plan, made_by, size=size, identity=identity))
+                # Of each partition, also those that the load does not bring.
+                point_id = replace(plan, partition=payload.get(PARTITION)).point_id(identity)
+                rows.append(Row.of(payload, plan, made_by, size=size, point_id=point_id))
                 if len(rows) >= WINDOW_ROWS:
                     yield rows
                     rows = []
@@ -152,4 +154,6 @@ def _chunks(
         }
         if plan.root_id:
             links[plan.root_id] = parent
+        if PARTITION in row:
+            links[PARTITION] = row[PARTITION]
         yield {**others, **chunk_columns(chunk), **links}

@@ -91,6 +91,31 @@ def test_another_model_cuts_anew(load: Load, resource, dataset, tmp_path, other_
     assert counts(pipeline)["docs__chunks"].texts == 4  # some chunks are alike
 
 
+def test_chunks_of_all_partitions_are_cut_anew(resource, dataset, chunks, tmp_path):
+    def load(partition, row, chunk):
+        pipeline = dlt.pipeline(
+            "parts",
+            destination=resource.destination(partition=partition),
+            dataset_name=dataset,
+            pipelines_dir=str(tmp_path / "parts"),
+        )
+        pipeline.run(docs([row], write_disposition="replace", chunk=chunk))
+
+    load("one", DOCS[0], 20)
+    load("two", DOCS[0] | {"id": 2}, 20)
+    many = len(chunks()[1])
+    for _ in range(2):
+        load("one", DOCS[0], 60)
+        there = chunks()
+        assert len(there[1]) == len(there[2]) < many
+        assert {chunk["_dlt_partition"] for chunk in there[2]} == {"two"}
+        hits = resource.search(dataset, "docs", "plants a banana tree")
+        assert {hit.payload["id"] for hit in hits} == {1, 2}
+    load("two", DOCS[0] | {"id": 2}, 60)
+    assert chunks().keys() == {1, 2}
+    assert [len(each) for each in chunks().values()] == [len(there[1])] * 2
+
+
 def test_chunks_of_a_function_are_not_made_of_rows_that_are_there(load: Load):
     def by_line(text):
         return text.splitlines()
