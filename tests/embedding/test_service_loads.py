@@ -43,7 +43,7 @@ def resource(options):
 def load_films(dataset, tmp_path):
     """Load films with some resource, merged by their ids."""
 
-    def load_films(resource, rows=FILMS, embed="plot", machine="here"):
+    def load_films(resource, rows=FILMS, embed="plot", machine="here", **said):
         films = dlt.resource(rows, name="films", write_disposition="merge", primary_key="id")
         pipeline = dlt.pipeline(
             "films",
@@ -51,7 +51,7 @@ def load_films(dataset, tmp_path):
             dataset_name=dataset,
             pipelines_dir=str(tmp_path / machine),
         )
-        return pipeline.run(qdrant_adapter(films, embed=embed))
+        return pipeline.run(qdrant_adapter(films, embed=embed, **said))
 
     return load_films
 
@@ -322,3 +322,14 @@ def test_further_vectors_are_the_services_too_with_models_of_their_own(
     )
     [hit] = resource.search(dataset, "films", "the moon", limit=1, using="title")
     assert (hit.payload["title"], service.texts[-1]) == ("Moon", "which: the moon")
+
+
+def test_long_texts_are_cut_for_a_service_by_its_window(service, options, load_films, dataset):
+    resource = QdrantResource(**{**options, "embedding_url": service.tei})
+    days = "".join(f"On day {day} a detective hunts androids. " for day in range(30))
+    plot = f"{days}In the end he finds a toy unicorn."
+    load_films(resource, [FILMS[0] | {"plot": plot}], chunk=True)
+    assert sum(map(len, service.texts)) == len(plot)
+    assert max(map(service.tokens, service.texts)) <= service.max_tokens
+    [hit] = resource.search(dataset, "films", "toy unicorn", limit=1)
+    assert "toy unicorn" in hit.passages[0].text
