@@ -163,7 +163,7 @@ class QdrantLoad(Resolvable):
         Resolver(
             resolve_retry_policy,
             model_field_type=RetryPolicyModel,
-            description="How often, and when, a run that failed is tried again.",
+            description="How often, and when, a failed run is retried.",
         ),
     ] = None
     pool: Annotated[Optional[str], Resolver.default(description="Concurrency pool of the op.")] = (

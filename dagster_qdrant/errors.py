@@ -60,7 +60,7 @@ class QdrantStoppedError(QdrantError, DestinationTransientException):
 
 
 class EmbeddingServiceError(QdrantTransientError):
-    """An embedding service that is not there, is overloaded or failed. It is tried again."""
+    """A transient failure of an embedding service: not reached, overloaded, or failed."""
 
 
 class EmbeddingError(QdrantTerminalError, ValueError):

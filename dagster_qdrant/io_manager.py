@@ -147,7 +147,7 @@ class QdrantIOManager(ConfigurableIOManager):
 
     It knows the collection from the latest materialization of the asset upstream, so keys,
     translators and copies of definitions make no difference. Of a partition it gives the rows of
-    that partition, where rows bear it (replaced tables); else it gives all rows, and the log says
+    that partition, where rows carry it (replaced tables); else it gives all rows, and the log says
     so. It stores nothing: rows get into Qdrant with the assets that this package makes.
 
     For example:
@@ -194,7 +194,7 @@ class QdrantIOManager(ConfigurableIOManager):
             if made and partitions and not _bears_partitions(collections, shown.collection):
                 partitions = None
                 context.log.warning(
-                    "The rows of %s do not bear their partition; those of replaced tables do. "
+                    "The rows of %s do not carry their partition; those of replaced tables do. "
                     "Input `%s` is all of its rows. Filter them by a column.",
                     context.asset_key.to_user_string(),
                     context.name,
@@ -308,6 +308,6 @@ def _partitions(context: InputContext) -> Optional[tuple[str, ...]]:
 
 
 def _bears_partitions(collections: Collections, collection: str) -> bool:
-    """Whether rows bear their partition. Either all of a collection do, or none."""
+    """Whether rows carry their partition. Either all of a collection do, or none."""
     points, _ = collections.scroll(collection, limit=1, payload=[PARTITION])
     return all(PARTITION in (point.payload or {}) for point in points)

@@ -86,9 +86,9 @@ class QdrantResource(TableSearch, QdrantOptions):
     def drop_partition(
         self, dataset_name: str | None, table: str, partition: str
     ) -> dict[str, int]:
-        """Remove the rows of a partition that is no more, say of a deleted dynamic partition.
+        """Remove the rows of a deleted partition, say of a dynamic one.
 
-        Rows bear their partition in replaced tables. Those of nested tables go with them. Loads of
+        Rows carry their partition in replaced tables. Rows of nested tables go with them. Loads of
         the same partition wait meanwhile, and `_dlt_loads` has a row for it.
 
         Args:
@@ -100,7 +100,7 @@ class QdrantResource(TableSearch, QdrantOptions):
             How many rows went, by table; none if there were none.
 
         Raises:
-            QdrantTerminalError: If there is no such table, or its rows do not bear their partition.
+            QdrantTerminalError: If there is no such table, or its rows carry no partition.
 
         Examples:
             >>> qdrant.drop_partition("shop", "sales", "2026-01-01")

@@ -29,7 +29,7 @@ def retrying(
 
     Args:
         attempt: What to do. A `QdrantTransientError` is retried.
-        max_retries: How often it is tried again.
+        max_retries: How often it is retried.
         sleep: Waits for some seconds. Default: until told to stop.
 
     Raises:

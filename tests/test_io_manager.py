@@ -147,7 +147,7 @@ def test_of_a_partition_its_rows_are_given_where_they_bear_it(
             [loaded, daily], selection=[daily], partition_key=DAYS[1], **options
         )
         assert result.output_for_node("answer") == (found, found)
-        assert ("do not bear their partition" in capfd.readouterr().err) is said
+        assert ("do not carry their partition" in capfd.readouterr().err) is said
         result = dg.materialize([loaded, whole], selection=[whole], **options)
         assert result.output_for_node("whole") == 2
 

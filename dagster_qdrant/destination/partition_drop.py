@@ -1,4 +1,4 @@
-"""Remove the rows of a partition that is no more, as a load that brings none."""
+"""Remove the rows of a deleted partition, as a load that brings none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def drop_partition(
         How many rows went, by table.
 
     Raises:
-        QdrantTerminalError: If there is no such table, or its rows do not bear their partition.
+        QdrantTerminalError: If there is no such table, or its rows carry no partition.
     """
     with found_table(config, dataset_name, table) as found:
         found.refuse_nested("Drop the partition")
@@ -45,7 +45,7 @@ def _refuse_unmarked(table: FoundTable) -> None:
     disposition = table.root.get("write_disposition")
     if disposition != "replace":
         raise QdrantTerminalError(
-            f"Table `{table.name}` has the write disposition {disposition!r}. Rows bear their "
+            f"Table `{table.name}` has the write disposition {disposition!r}. Rows carry their "
             "partition in replaced tables only: delete the others by a column of theirs, with "
             "`qdrant.delete_rows`."
         )

@@ -73,7 +73,7 @@ class TextsInService:
 
         Raises:
             EmbeddingError: If the service refuses them, or gives something else.
-            EmbeddingServiceError: If it failed, also when it was tried again.
+            EmbeddingServiceError: If it failed, also after all retries.
             QdrantStoppedError: If told to stop meanwhile.
         """
         import numpy as np

@@ -87,9 +87,9 @@ class VectorMap:
         count = len(self.places)
         lines = [
             f"![Map of {count} vectors](data:image/png;base64,{picture})",
-            f"{count:,} of {max(count, total):,} points. A flat map shows a part of how texts "
-            f"differ: {self.explained:.0%} here. So points that are close on it may still differ. "
-            "The colour shows one more direction.",
+            f"{count:,} of {max(count, total):,} points. This plane shows {self.explained:.0%} of "
+            "their differences; the colour shows one more direction.",
+            "Points that are close here may still differ.",
             *(f"{numbers[index]}\\. {escaped(labels[index])}" for index in others),
         ]
         return "\n\n".join(lines)

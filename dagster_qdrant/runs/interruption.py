@@ -1,4 +1,4 @@
-"""A run that is told to stop stops at once, says so truly, and is not tried again.
+"""A run that is told to stop stops at once, says what it did, and is not retried.
 
 Dagster has a run's main thread raise an error when a signal comes, wherever it is: in the middle of
 the books of a load too. dlt keeps signals from it while it loads, and forgets them afterwards. So a
@@ -23,7 +23,7 @@ from dagster_qdrant.stopping import is_stopping
 
 
 class DagsterExecutionInterruptedError(dg.DagsterExecutionInterruptedError, dg.DagsterError):
-    """Dagster's error, as one that no retry policy tries again.
+    """Dagster's error, as one that no retry policy retries.
 
     Executors know an interruption by the name of its class.
     """

@@ -302,7 +302,7 @@ def test_rows_that_were_dropped_or_deleted_are_no_loss_to_the_checks(resource, d
 @pytest.mark.parametrize(
     ("disposition", "table", "words"),
     [
-        ("merge", "sales", "has the write disposition 'merge'. Rows bear their partition in"),
+        ("merge", "sales", "has the write disposition 'merge'. Rows carry their partition in"),
         ("replace", "sales__items", "is nested in `sales`. Drop the partition of that one"),
         ("replace", "sold", "has no collection"),
     ],

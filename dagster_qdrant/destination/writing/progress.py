@@ -44,7 +44,7 @@ class _Table:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def add(self, file: str, size: int, rows: int) -> None:
-        """Take in a file; one that is tried again begins anew."""
+        """Take in a file; one that is retried begins anew."""
         with self._guard:
             self._rows[file], self._bytes[file], self._done[file] = rows, size, 0
 
