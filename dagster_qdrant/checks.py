@@ -51,6 +51,10 @@ def build_qdrant_checks(
         ...     resources={"qdrant": QdrantResource(path="data")},
         ... )
     """
+    if isinstance(assets, AssetsDefinition):
+        raise TypeError(
+            "`assets` is one definition; it must be a list: `build_qdrant_checks([...])`."
+        )
     return [_build_checks(assets_def, blocking, resource_key) for assets_def in assets]
 
 

@@ -286,6 +286,12 @@ class QdrantSearch(TableSearch):
     def __init__(self, destination: qdrant | None = None, **options: Any) -> None:
         from dagster_qdrant.destination import qdrant
 
+        if destination is not None and not isinstance(destination, qdrant):
+            raise TypeError(
+                f"`destination` is of type {type(destination).__name__}; it must be a "
+                "`dagster_qdrant.destination.qdrant`. Name the place by an option, say "
+                "`QdrantSearch(path=...)`. (A `QdrantResource` has `search` itself.)"
+            )
         destination = destination or qdrant(**options)
         self._config = destination.configuration(destination.spec())
 

@@ -6,6 +6,7 @@ import pytest
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
 from dagster_qdrant.errors import QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import Collections
+from dagster_qdrant.search import QdrantSearch
 from tests.conftest import Load
 from tests.targets import Target
 
@@ -219,3 +220,9 @@ def test_mistakes_are_explained(resource: QdrantResource, load: Load, dataset):
     ):
         with pytest.raises(QdrantConfigurationError, match=said):
             resource.search(*arguments)
+
+
+def test_an_app_gives_options_or_a_destination(resource: QdrantResource):
+    for other in (resource, "data/qdrant"):
+        with pytest.raises(TypeError, match="must be a `dagster_qdrant.destination.qdrant`"):
+            QdrantSearch(other)

@@ -9,6 +9,7 @@ from dlt.common.normalizers.naming import NamingConvention
 
 from dagster_qdrant.destination.configuration import (
     OWN_OPTIONS,
+    QdrantClientOptions,
     QdrantCredentials,
     QdrantDestinationConfiguration,
     Secret,
@@ -80,6 +81,10 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         # dlt swallows what is raised here where the type comes from its configuration, and takes
         # its own destination instead. So unknown options are refused when it first asks for more.
         self._given = set(kwargs)
+        for section in ("credentials", "options"):
+            given = credentials if section == "credentials" else kwargs.get(section)
+            if isinstance(given, dict):
+                self._given |= {f"{section}.{name}" for name in given}
         super().__init__(
             credentials=_Credentials(credentials) if isinstance(credentials, dict) else credentials,
             destination_name=destination_name,
@@ -155,6 +160,8 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         from dagster_qdrant.errors import QdrantConfigurationError
 
         options = {*self.spec.get_resolvable_fields(), *OWN_OPTIONS}
+        for section, spec in (("credentials", QdrantCredentials), ("options", QdrantClientOptions)):
+            options |= {f"{section}.{name}" for name in spec.get_resolvable_fields()}
         known = {*options, *DestinationCapabilitiesContext.get_resolvable_fields()}
         if unknown := sorted(self._given - known):
             raise QdrantConfigurationError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WORDS = (
-    "`run` was called, but nothing was loaded, because nobody asked for its results. Write "
+    "`run` was called, but nothing was loaded, because its results were not yielded. Write "
     "`yield from qdrant.run(context)`."
 )
 

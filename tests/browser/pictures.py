@@ -5,7 +5,11 @@ from PIL import Image
 from tests.browser.conftest import ROOT, SCREENSHOTS
 
 ASSET = "an_asset_is_materialized_and_shows_what_was_loaded"
-PICTURES = {"vector_map": f"{ASSET}-map", "checks": f"{ASSET}-checks"}
+PICTURES = {
+    "vector_map": f"{ASSET}-map",
+    "checks": f"{ASSET}-checks",
+    "metadata": f"{ASSET}-metadata",
+}
 
 
 def main() -> None:

@@ -35,11 +35,17 @@ def test_an_asset_is_materialized_and_shows_what_was_loaded(ui):
     ui.shows_after_a_reload("Row count")
     for text in ("dlt", "qdrant", "movies_dataset_movies", "primary key", "embedded"):
         ui.shows(text, exact=True)
+    expect(ui.metadata("summary")).to_contain_text("13 rows loaded in")
+    heading = ui.page.get_by_text("Metadata", exact=True).first
+    heading.evaluate("heading => heading.scrollIntoView({block: 'start'})")
+    ui.shot("metadata")
     for name, value in (("rows_loaded", "13"), ("rows_embedded", "13")):
         expect(ui.metadata(name)).to_contain_text(value)
 
     with ui.window_of("preview") as window:
         expect(window).to_contain_text("An astronaut left behind on Mars grows potatoes")
+    with ui.window_of("details") as window:
+        expect(window).to_contain_text("384 dimensions")
     with ui.window_of("nearest") as window:
         expect(window).to_contain_text("score")
     with ui.window_of("vector_map") as window:

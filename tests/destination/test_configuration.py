@@ -291,6 +291,8 @@ with pipeline.destination_client() as client:
         ({"embedding_api_key": "k"}, "`embedding_api_key` cannot take effect without `embedding_"),
         ({"embedding_dimensions": 8}, "`embedding_dimensions` cannot take effect without"),
         ({"modle": "x"}, "has no option `modle`.*embedding_url"),
+        ({"options": {"prt": 1}}, "has no option `options.prt`.*options.port"),
+        ({"credentials": {"key": "k"}}, "has no option `credentials.key`.*credentials.api_key"),
     ],
 )
 def test_an_option_that_cannot_work_or_take_effect_is_refused(options, message):

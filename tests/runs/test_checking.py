@@ -475,6 +475,8 @@ class TestApartFromLoads:
 
         with pytest.raises(dg.DagsterInvalidDefinitionError, match="was not made by"):
             build_qdrant_checks([other])
+        with pytest.raises(TypeError, match="it must be a list"):
+            build_qdrant_checks(other)
 
     def test_assets_that_check_themselves_are_refused(self):
         assets = build_qdrant_assets(dlt_source=films(), dataset_name="d", checks=True)
