@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What dlt did so far, with all of its configuration; it does not have to travel.
+_TRACE = "trace.pickle"
 # With fewer rows, a worker of their own would take longer to begin than to load them.
 LEAST_ROWS = 256
 
@@ -195,7 +197,8 @@ class CutLoad:
         )
 
     def _files(self, is_wanted: Callable[[str], bool]) -> dict[str, bytes]:
-        return files_in(Path(self._load._pipeline.working_dir), is_wanted)
+        folder = Path(self._load._pipeline.working_dir)
+        return files_in(folder, lambda name: name != _TRACE and is_wanted(name))
 
     def _package(self, files: Mapping[str, bytes]) -> SharedPackage:
         pipeline, load = self._load._pipeline, self._load
