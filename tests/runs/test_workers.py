@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,7 +26,7 @@ from dagster_qdrant.destination.loads.shared_load import OwnerState, owners_know
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.runs import shared_dlt_load, worker_steps
 from tests.crashing import FORMER, LATTER, cinema
-from tests.targets import Target
+from tests.targets import Target, rest
 from tests.working import Work
 
 # Enough for each of a few parts to have some, however they fall.
@@ -297,6 +298,15 @@ def test_on_a_path_one_worker_loads_all_rows(
     assert succeeded(result) == ["extract", "load_1", "complete"]
     assert shown(result)["films"]["dagster/row_count"] == len(FILMS)
     assert "A `path` serves one process at a time" in caplog.text
+
+
+@pytest.mark.parametrize("qdrant_kind", [rest], indirect=True)
+def test_what_travels_holds_no_key(work: Work):
+    key = work.options["api_key"].encode()
+    assert work.run().success
+    travelled = [each for each in Path(work.folder, "dagster").rglob("films.*/*") if each.is_file()]
+    assert len(travelled) == 7  # what was begun, and of each part the rows and the report
+    assert not [each for each in travelled if key in each.read_bytes()]
 
 
 def test_few_rows_are_not_spread(
