@@ -15,8 +15,8 @@ install: $(VENV)/installed  ## Create the environment.
 $(VENV)/installed: pyproject.toml
 	@echo "Installing what is needed into $(VENV). The first time this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[example]" --group dev --group readers
+	$(BIN)/python -m pip install --quiet "uv>=0.7"
+	$(BIN)/uv pip install --quiet --python $(VENV) --editable ".[example]" --group dev --group readers
 	@touch $@
 
 # One Dagster for both: `make dev` shows what `make demo` did.
@@ -44,7 +44,7 @@ OWN_WORK := browser destination/generations destination/loads test_crashes.py te
 
 test-lowest:  ## Run tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet uv
+	$(VENV)-lowest/bin/python -m pip install --quiet "uv>=0.7"
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
 	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n auto $(OWN_WORK:%=--ignore tests/%)
@@ -65,8 +65,8 @@ docs-serve: $(VENV)-docs/installed  ## Show the documentation on http://localhos
 
 $(VENV)-docs/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-docs
-	$(VENV)-docs/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-docs/bin/python -m pip install --quiet --group docs
+	$(VENV)-docs/bin/python -m pip install --quiet "uv>=0.7"
+	$(VENV)-docs/bin/uv pip install --quiet --python $(VENV)-docs --group docs
 	@touch $@
 
 lint: install  ## Check style, types, and which room imports from which.
