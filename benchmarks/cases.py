@@ -46,7 +46,7 @@ class Sizes:
     many_rows: int = 20_000
     points: int = 10_000
     unchanged_rows: int = 20_000
-    unchanged_local_rows: int = 2_000
+    unchanged_local_rows: int = 5_000
     plain_rows: int = 1_000_000
     vector_rows: int = 200_000
     worker_rows: int = 10_000
