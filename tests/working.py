@@ -57,8 +57,13 @@ class Work:
         job = dg.build_reconstructable_job(
             "tests.working", "job_of", reconstructable_args=(self.folder,)
         )
-        with self.instance() as instance:
-            return dg.execute_job(job, instance, **options)
+        try:
+            with self.instance() as instance:
+                return dg.execute_job(job, instance, **options)
+        finally:  # what was broken for the job is in this process too
+            worker_steps.load_part = _load_part
+            TableLoader.load = _load  # type: ignore[method-assign]
+            shared_dlt_load.LEAST_ROWS = _LEAST_ROWS
 
     def instance(self) -> dg.DagsterInstance:
         folder = Path(self.folder) / "dagster"
@@ -107,6 +112,7 @@ def executor(work: Work) -> Any:
 
 
 _load_part, _load = worker_steps.load_part, TableLoader.load
+_LEAST_ROWS = shared_dlt_load.LEAST_ROWS
 
 
 def break_part(work: Work) -> None:

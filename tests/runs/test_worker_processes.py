@@ -44,6 +44,7 @@ def refuse_loss(target: Target, work: Work, result: Any) -> None:
     assert [load["status"] for load in loads] == [LoadStatus.COMPLETE]
 
 
+@pytest.mark.parametrize("qdrant_target", [rest], ids=["rest"], indirect=True)
 def test_a_worker_that_is_killed_is_made_up_for_by_a_retry_from_failure(
     qdrant_target: Target, work: Work
 ):
@@ -57,7 +58,6 @@ def test_a_worker_that_is_killed_is_made_up_for_by_a_retry_from_failure(
 
 
 def test_dask_s_workers_load_a_part_each(qdrant_target: Target, work: Work):
-    pytest.importorskip("dagster_dask")
     work = replace(work, executor="dask")
     refuse_loss(qdrant_target, work, work.run())
     assert sorted(work.said("begun")) == parts(qdrant_target)
