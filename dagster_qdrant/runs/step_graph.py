@@ -217,5 +217,7 @@ def _step(function: Callable[..., Any], inputs: tuple[str, ...]) -> Callable[...
         ],
         return_annotation=inspect.Signature.empty,
     )
-    body.__annotations__ = {"context": AssetExecutionContext}
+    # Dagster looks for resources here, some of its versions in the signature.
+    hints = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    body.__annotations__ = {**hints, context.name: AssetExecutionContext}
     return body

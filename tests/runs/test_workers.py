@@ -23,7 +23,6 @@ from dagster_qdrant import (
 from dagster_qdrant.destination.loads import load_leases
 from dagster_qdrant.destination.loads.dlt_tables import LoadStatus
 from dagster_qdrant.destination.loads.shared_load import OwnerState, owners_known
-from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.runs import shared_dlt_load, worker_steps
 from tests.crashing import FORMER, LATTER, cinema
 from tests.targets import Target, rest
@@ -31,6 +30,14 @@ from tests.working import Work
 
 # Enough for each of a few parts to have some, however they fall.
 FILMS = [{"id": number, "title": f"film {number}"} for number in range(40)]
+
+
+@pytest.fixture
+def qdrant_target(tmp_path: Path, dataset: str) -> Iterator[Target]:
+    """A server: a path has one worker at a time."""
+    with rest(tmp_path) as target:
+        yield target
+        target.clean_up(dataset)
 
 
 @pytest.fixture(autouse=True)
@@ -70,15 +77,14 @@ def succeeded(result: Any) -> list[str]:
 @pytest.fixture
 def work(
     qdrant_target: Target, resource: QdrantResource, model: Any, dataset: str, tmp_path: Any
-) -> Iterator[Work]:
+) -> Work:
     folder = tmp_path / "work"
     folder.mkdir()
     options = {**qdrant_target.options, **model, "abandoned_after": 0.2}
-    yield Work(options, dataset, str(folder))
-    worker_steps.load_part, TableLoader.load = _LOAD_PART, _LOAD
+    return Work(options, dataset, str(folder))
 
 
-_LOAD_PART, _LOAD = worker_steps.load_part, TableLoader.load
+_LOAD_PART = worker_steps.load_part
 
 
 @pytest.mark.parametrize("disposition", ["merge", "replace", "swap"])
@@ -300,7 +306,6 @@ def test_on_a_path_one_worker_loads_all_rows(
     assert "A `path` serves one process at a time" in caplog.text
 
 
-@pytest.mark.parametrize("qdrant_kind", [rest], indirect=True)
 def test_what_travels_holds_no_key(work: Work):
     key = work.options["api_key"].encode()
     assert work.run().success
