@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait for processes and disks now and then: one more of them than there are cores.
+TESTS_AT_ONCE = $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ dev: install  ## Open Dagster's pages with the example, on http://localhost:3000
 # The tests of the UI come first and alone: they share one Dagster, which works all the time.
 test: install  ## Run the tests; those of the UI are skipped without a browser.
 	$(BIN)/python -m pytest tests/browser
-	$(BIN)/python -m pytest -n auto --ignore tests/browser
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --ignore tests/browser
 
 # On one kind of Qdrant, and without the tests of what uses no other package much: crashes, loads at
 # the same time, generations, faults of servers and services.
@@ -47,7 +49,7 @@ test-lowest:  ## Run tests with the oldest versions that pyproject.toml allows.
 	$(VENV)-lowest/bin/python -m pip install --quiet "uv>=0.7"
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
-	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n auto $(OWN_WORK:%=--ignore tests/%)
+	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n $(TESTS_AT_ONCE) $(OWN_WORK:%=--ignore tests/%)
 
 browser:  ## Install the browser for the tests of the UI: Debian's package.
 	command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -qq && \
