@@ -1,5 +1,6 @@
 """Assets whose rows are loaded by several workers, each in a process of its own."""
 
+import copyreg
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_a_worker_that_is_killed_is_made_up_for_by_a_retry_from_failure(
     assert sorted(work.said("begun")) == sorted([*parts(qdrant_target), last])
 
 
+@pytest.fixture
+def _errors_are_pickled_as_before() -> Iterator[None]:
+    """Dask has all errors of the process pickled with their causes from when it is imported on."""
+    before = dict(copyreg.dispatch_table)
+    yield
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
+
+
+@pytest.mark.usefixtures("_errors_are_pickled_as_before")
 def test_dask_s_workers_load_a_part_each(qdrant_target: Target, work: Work):
     work = replace(work, executor="dask")
     refuse_loss(qdrant_target, work, work.run())
