@@ -161,8 +161,8 @@ class Collections(Points):
         if former is not None:  # what was set by hand stays, and so do its settings
             asked_before = about(former).get("index") or {}
             for name, schema in index_schemas(former).items():
-                if name not in asked and name not in asked_before:
-                    wanted[name] = schema
+                if name not in asked_before:
+                    wanted.setdefault(name, schema)  # ours are as this version makes them
         outdated = {name for name in before if name in there and name not in wanted}
         for name in asked.keys() & wanted.keys() & there.keys():
             if not index_is_like(

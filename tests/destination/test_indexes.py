@@ -84,6 +84,19 @@ class TestOnAServer:
             ("_dlt_parent_id", "keyword"): True,
         }
 
+    def test_a_collection_made_anew_does_not_take_over_how_loads_looked_up_before(
+        self, load: Load, client, dataset
+    ):
+        load(films(embed="title"))
+        for field in ("_dlt_embedding_hash", "id"):  # as former versions made it; and by hand
+            client.delete_payload_index(f"{dataset}_films", field, wait=True)
+            client.create_payload_index(f"{dataset}_films", field, "keyword", wait=True)
+        load(films(embed=["title", "year"]))
+        schema = client.get_collection(f"{dataset}_films").payload_schema
+        assert schema["_dlt_embedding_hash"].params.on_disk
+        assert schema["_dlt_embedding_hash"].data_type.value == "uuid"
+        assert schema["id"].data_type.value == "keyword"
+
     def test_columns_are_named_as_in_the_source(self, load: Load, client, dataset):
         load(films([{"id": 1, "releaseYear": 2009}], index="releaseYear"))
         assert indexes(client, dataset) == {"release_year": "integer"}
