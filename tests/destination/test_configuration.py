@@ -362,3 +362,10 @@ def test_options_of_other_destinations_are_nobodys_mistake(monkeypatch):
     monkeypatch.setenv("DESTINATION__MODLE", "x")
     write_toml("config.toml", '[destination]\nmodle = "x"\n[destination.duckdb]\nmodle = "x"\n')
     assert configuration().model == "BAAI/bge-small-en"
+
+
+def test_what_the_destination_can_do_is_told_without_its_options(monkeypatch):
+    """dlt asks some twenty times a load, and its options take milliseconds to resolve."""
+    destination = qdrant(path="data")
+    monkeypatch.setattr(qdrant, "configuration", lambda *_, **__: pytest.fail("resolved"))
+    assert destination.capabilities().preferred_loader_file_format == "jsonl"

@@ -1,12 +1,14 @@
 """The way to Qdrant: shared clients, retries and what a server says."""
 
+import ssl
+
 import pytest
 
 from dagster_qdrant.errors import (
     QdrantTerminalError,
     QdrantTransientError,
 )
-from dagster_qdrant.qdrant.connection import connect
+from dagster_qdrant.qdrant.connection import connect, open_client
 from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 
 
@@ -98,3 +100,12 @@ def test_a_wrong_key_is_said_to_be_one_and_not_shown():
 def test_errors_of_the_program_are_not_hidden(connection):
     with pytest.raises(ZeroDivisionError):
         connection.request(lambda: 1 // 0)
+
+
+@pytest.mark.filterwarnings("ignore:Failed to obtain server version")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_certificates_are_read_where_there_is_tls(monkeypatch, scheme):
+    read = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: read.append(1))
+    open_client(ConnectionOptions(location=f"{scheme}://localhost:1")).close()
+    assert bool(read) is (scheme == "https")
