@@ -18,6 +18,10 @@ class QdrantTerminalError(QdrantError, DestinationTerminalException):
     """A permanent failure, which is not retried: a wrong key, a wrong option, refused data."""
 
 
+class QdrantRefusedError(QdrantTerminalError):
+    """The server refuses what it was asked: it cannot do it, or does not know it."""
+
+
 class QdrantNotFoundError(QdrantTerminalError, DestinationUndefinedEntity):
     """The collection does not exist."""
 

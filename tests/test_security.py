@@ -368,8 +368,11 @@ def test_what_is_for_this_machine_goes_through_no_proxy(
         prefer_grpc=protocol == "grpc",
         grpc_port=server.grpc_port,
     )
+    before = threading.enumerate()
     with connect(options) as connection:
         connection.request(connection.client.get_collections)
+        for thread in set(threading.enumerate()) - set(before):
+            thread.join(2)  # what the client does in the background
     assert proxy.asked == []
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from dagster_qdrant.errors import QdrantRefusedError
 from dagster_qdrant.qdrant.cluster import cluster_arguments
 from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, ConnectionOptions
 from dagster_qdrant.qdrant.error_translation import translate
 from dagster_qdrant.qdrant.local_path import lock_path, open_path, real_path
+from dagster_qdrant.qdrant.server_version import version_advice
 from dagster_qdrant.retrying import retrying
 from dagster_qdrant.stopping import Requests, refuse_if_stopping
 
@@ -106,6 +108,8 @@ class Connection:
                 translated = translate(error, self.options)
                 if translated is None:
                     raise
+                if isinstance(translated, QdrantRefusedError) and not self.is_local:
+                    translated = QdrantRefusedError(f"{translated}{version_advice(self.client)}")
                 cause = _presentable(error, self.options)
             raise translated from cause
 
@@ -158,6 +162,7 @@ def open_client(options: ConnectionOptions) -> QdrantClient:
         grpc_port=options.grpc_port,
         prefer_grpc=options.prefer_grpc,
         https=parts.scheme == "https",
+        check_compatibility=False,  # see `server_version`
         api_key=options.api_key,
         prefix=options.prefix or parts.path.strip("/") or None,
         timeout=options.timeout,

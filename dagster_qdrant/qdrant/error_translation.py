@@ -13,6 +13,7 @@ from dagster_qdrant.errors import (
     QdrantConflictError,
     QdrantError,
     QdrantNotFoundError,
+    QdrantRefusedError,
     QdrantTerminalError,
     QdrantTooLargeError,
     QdrantTransientError,
@@ -88,7 +89,7 @@ def _from_status(status: int, words: str, headers: Any, options: ConnectionOptio
         return QdrantTransientError(f"Qdrant at {options} answered {status}: {words}", retry_after)
     if status == 400 and (tls := expects_tls(words, options)):
         return QdrantTerminalError(tls)
-    return QdrantTerminalError(f"Qdrant at {options} answered {status}: {words}")
+    return QdrantRefusedError(f"Qdrant at {options} answered {status}: {words}")
 
 
 def _no_api(options: ConnectionOptions) -> QdrantTerminalError:
@@ -178,7 +179,7 @@ def _from_grpc(error: Any, options: ConnectionOptions) -> QdrantError:
         StatusCode.UNKNOWN,
     ):
         return QdrantTransientError(f"Qdrant at {options} answered {code.name}: {words}")
-    return QdrantTerminalError(f"Qdrant at {options} answered {code.name}: {words}")
+    return QdrantRefusedError(f"Qdrant at {options} answered {code.name}: {words}")
 
 
 def _from_local(error: Exception, options: ConnectionOptions) -> QdrantError | None:

@@ -5,6 +5,7 @@ import ssl
 import pytest
 
 from dagster_qdrant.errors import (
+    QdrantRefusedError,
     QdrantTerminalError,
     QdrantTransientError,
 )
@@ -102,7 +103,20 @@ def test_errors_of_the_program_are_not_hidden(connection):
         connection.request(lambda: 1 // 0)
 
 
-@pytest.mark.filterwarnings("ignore:Failed to obtain server version")
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [("1.2.3", "The server is version 1.2.3, and qdrant-client"), ("unknown", "Unknown field$")],
+)
+def test_a_refusal_says_when_the_versions_are_too_far_apart(connection, monkeypatch, theirs, told):
+    from qdrant_client.models import VersionInfo
+
+    monkeypatch.setattr(
+        connection.client, "info", lambda: VersionInfo(title="qdrant", version=theirs)
+    )
+    with pytest.raises(QdrantRefusedError, match=told):
+        connection.request(failing(connection, [unexpected(400, b"Unknown field")]))
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_certificates_are_read_where_there_is_tls(monkeypatch, scheme):
     read = []
