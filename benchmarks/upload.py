@@ -91,8 +91,10 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
                 point_id=_point_id(number),
                 text=None,
                 row_hash="",
-                embedding_hash=None,
+                hashes={},
                 size=500,
+                keywords=None,
+                texts={},
                 vector={_VECTOR: vectors[number]},
             )
             window.rows[row.point_id] = row

@@ -32,6 +32,7 @@ from dagster_qdrant.destination.writing.row_file import (
 from dagster_qdrant.destination.writing.table_collection import ensure_collection
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTransientError
+from dagster_qdrant.garbage_collection import only_new_collected
 from dagster_qdrant.qdrant.collections import Collections
 
 _WINDOW_ROWS = WINDOW_ROWS
@@ -115,7 +116,7 @@ class QdrantLoadJob(RunnableLoadJob):
             ids=ids,
             incomplete=lambda loads: self._lease.incomplete(loads, client.dlt_tables),
         )
-        with self._progress.shown() as report:
+        with only_new_collected(), self._progress.shown() as report:
             loader.load(self._windows(file), report)
         if ids is not None:
             ids.complete()

@@ -8,13 +8,13 @@ that out.
 from __future__ import annotations
 
 import contextlib
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from dagster_qdrant.errors import QdrantRefusedError
+from dagster_qdrant.garbage_collection import none_collected
 from dagster_qdrant.qdrant.cluster import cluster_arguments
 from dagster_qdrant.qdrant.connection_options import LOCAL_HOSTS, MEMORY, ConnectionOptions
 from dagster_qdrant.qdrant.error_translation import translate
@@ -127,21 +127,9 @@ def _presentable(error: Exception, options: ConnectionOptions) -> Exception | No
     return error
 
 
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Import a large library. What it defines stays, and to look through it takes a quarter."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def open_client(options: ConnectionOptions) -> QdrantClient:
     """Open a new client; the caller closes it."""
-    with _without_garbage_collection():
+    with none_collected():
         from qdrant_client import QdrantClient
 
     if options.is_memory:

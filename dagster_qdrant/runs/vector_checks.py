@@ -217,7 +217,7 @@ def _rows_with_vectors(table: CheckedTable) -> Iterator[tuple[str, str, Any]]:
     for point_id, (payload, vector) in table.sample.items():
         row = Row.of(dict(payload), table.plan, made_by, size=0, point_id=point_id)
         # Rows that came when other columns were embedded have the vector of another text.
-        if row.text and row.embedding_hash == payload.get(EMBEDDING_HASH):
+        if row.text and row.hashes[EMBEDDING_HASH] == payload.get(EMBEDDING_HASH):
             yield point_id, row.text, vector
 
 

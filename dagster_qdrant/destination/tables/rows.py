@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.payload_indexes import as_number
@@ -46,7 +47,7 @@ class Fingerprints:
         return cls(embedding.fingerprint, named)
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """A row on its way to become a point."""
 
@@ -55,13 +56,11 @@ class Row:
     point_id: str
     text: str | None
     row_hash: str
-    embedding_hash: str | None
+    hashes: Mapping[str, str | None]  # the fingerprints of its texts, by payload field
     size: int  # of its JSON, in bytes
-    keywords: str | None = None  # the text whose keywords count
-    keywords_hash: str | None = None  # of that text, where it is not the one that is embedded
+    keywords: str | None  # the text whose keywords count
+    texts: Mapping[str, str]  # of further vectors, by name
     vector: Any = None
-    texts: Mapping[str, str] = field(default_factory=dict)  # of further vectors, by name
-    hashes: Mapping[str, str | None] = field(default_factory=dict)  # and their fingerprints
 
     @classmethod
     def of(
@@ -98,27 +97,23 @@ class Row:
             of = [*filter(None, [plan.keywords.model]), plan.keywords.columns]
             keywords = embedding_text(payload, plan.keywords.columns, plan.variants)
             keywords_hash = keywords and digest(canonical_json([*of, keywords]))
-        texts, hashes = _further_texts(payload, plan, made_by) if plan.vectors else ({}, {})
+        text_json = text and _text_json(made_by.main, plan.embed, text)
+        hashes = {
+            EMBEDDING_HASH: text_json and digest(text_json),
+            KEYWORDS_HASH: keywords_hash,
+        }
+        texts = _further_texts(payload, plan, made_by, hashes) if plan.vectors else _NO_TEXTS
         return cls(
             payload=payload,
             identity=identity,
             point_id=point_id or plan.point_id(identity),
             text=text,
             row_hash=digest(canonical_json(content)),
-            embedding_hash=(
-                None if text is None else digest(_text_json(made_by.main, plan.embed, text))
-            ),
-            keywords=keywords,
-            keywords_hash=keywords_hash,
-            size=size,
-            texts=texts,
             hashes=hashes,
+            size=size,
+            keywords=keywords,
+            texts=texts,
         )
-
-    @property
-    def _text_hashes(self) -> dict[str, str | None]:
-        hashes = {EMBEDDING_HASH: self.embedding_hash, KEYWORDS_HASH: self.keywords_hash}
-        return hashes | {hash_field(name): value for name, value in self.hashes.items()}
 
     @property
     def has_text(self) -> bool:
@@ -127,30 +122,38 @@ class Row:
 
     def set_hashes(self) -> None:
         """Write the fingerprints into the payload, and none of what it was before."""
-        self.payload[ROW_HASH] = self.row_hash
-        for name, value in self._text_hashes.items():
-            self.payload.pop(name, None)
+        payload = self.payload
+        payload[ROW_HASH] = self.row_hash
+        for name, value in self.hashes.items():
             if value:
-                self.payload[name] = value
+                payload[name] = value
+            else:
+                payload.pop(name, None)
 
     def has_vectors_of(self, known: Mapping[str, Any]) -> bool:
         """Whether a point's vectors are this row's, by the fingerprints in its payload."""
-        return all(known.get(name) == value for name, value in self._text_hashes.items())
+        return all(known.get(name) == value for name, value in self.hashes.items())
+
+
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 def _further_texts(
-    payload: Mapping[str, Any], plan: TablePlan, made_by: Fingerprints
-) -> tuple[dict[str, str], dict[str, str | None]]:
-    """The texts of a row's further vectors that have one, and the fingerprints of all."""
+    payload: Mapping[str, Any],
+    plan: TablePlan,
+    made_by: Fingerprints,
+    hashes: dict[str, str | None],
+) -> Mapping[str, str]:
+    """The texts of a row's further vectors that have one; the fingerprints of all are added."""
     texts: dict[str, str] = {}
-    hashes: dict[str, str | None] = {}
     for name, vector in plan.vectors.items():
         text = embedding_text(payload, vector.columns, plan.variants)
-        hashes[name] = None
+        hashes[hash_field(name)] = None
         if text is not None:
             texts[name] = text
-            hashes[name] = digest(canonical_json([made_by.named[name], vector.columns, text]))
-    return texts, hashes
+            made_of = [made_by.named[name], vector.columns, text]
+            hashes[hash_field(name)] = digest(canonical_json(made_of))
+    return texts
 
 
 def content_of(payload: Mapping[str, Any], plan: TablePlan) -> dict[str, Any]:

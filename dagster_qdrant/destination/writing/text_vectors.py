@@ -229,9 +229,7 @@ class _MadeByModel:
 
     def hash_of(self, row: Row) -> str | None:
         """The fingerprint of a row's text for it; None if it has none."""
-        if self._is_sparse:
-            return row.keywords_hash
-        return row.hashes.get(self._name) if self._name else row.embedding_hash
+        return row.hashes.get(self._hash_field)
 
     def _text_of(self, row: Row) -> str | None:
         if self._is_sparse:

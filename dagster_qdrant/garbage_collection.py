@@ -1,0 +1,52 @@
+"""Spare Python's garbage collector work that finds nothing.
+
+Now and then it looks through all objects: some hundred thousand, once Dagster and dlt are imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def none_collected() -> Iterator[None]:
+    """Import a large library. What it defines stays, and to look through it takes a quarter."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Loads:
+    """The loads that are under way in this process."""
+
+    guard = threading.Lock()
+    count = 0
+    have_frozen = False
+
+
+@contextlib.contextmanager
+def only_new_collected() -> Iterator[None]:
+    """Load rows, and have what was there before not looked through, which takes a quarter.
+
+    It is again when the last load under way ends. What somebody else froze stays frozen.
+    """
+    with _Loads.guard:
+        _Loads.count += 1
+        if _Loads.count == 1 and not gc.get_freeze_count():
+            gc.freeze()
+            _Loads.have_frozen = True
+    try:
+        yield
+    finally:
+        with _Loads.guard:
+            _Loads.count -= 1
+            if not _Loads.count and _Loads.have_frozen:
+                gc.unfreeze()
+                _Loads.have_frozen = False
