@@ -109,7 +109,7 @@ class Traffic:
             by_protocol[protocol] += 1
             counts["writes_without_wait"] += operation.waits and not call.wait
             asked = [operation.name, call.name, call.ordering, call.consistency]
-            if operation.name != "root" and asked not in counts["asked_of_replicas"]:
+            if asked not in counts["asked_of_replicas"]:
                 counts["asked_of_replicas"].append(asked)
             self._upserts_in_flight += upsert
             in_flight = max(counts["max_upserts_in_flight"], self._upserts_in_flight)

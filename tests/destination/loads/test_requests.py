@@ -39,11 +39,7 @@ def requests_of(run: Callable[[], Any]) -> dict[str, int]:
     server.reset_counts()
     run()
     operations = server.counts()["operations"]
-    return {
-        name: sum(by_protocol.values())
-        for name, by_protocol in operations.items()
-        if name != "root"  # the client asks for the server's version when it is made
-    }
+    return {name: sum(by_protocol.values()) for name, by_protocol in operations.items()}
 
 
 @pytest.mark.parametrize("disposition", ["merge", "replace"])
