@@ -43,6 +43,7 @@ def main() -> None:
 def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -> float:
     """As a load job does it: a window at a time, waited for and checked."""
 
+    from dagster_qdrant.destination.tables.chunks import ChunkNames
     from dagster_qdrant.destination.tables.rows import Row
     from dagster_qdrant.destination.tables.table_plan import TablePlan
     from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
@@ -68,6 +69,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         chunk=None,
         chunked=(),
         chunks=None,
+        chunk_names=ChunkNames(),
         variants={},
         hard_delete=None,
         dedup_sort=None,

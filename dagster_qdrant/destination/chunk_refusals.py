@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dlt.common.json import json
 
-from dagster_qdrant.destination.tables.chunks import PARENT_ID
 from dagster_qdrant.destination.tables.cuts import cut_asked, cut_there, told
 from dagster_qdrant.destination.tables.rows import embedding_text, is_deleted
 from dagster_qdrant.destination.tables.table_plan import TablePlan
@@ -59,7 +58,7 @@ def refuse_rows_without_chunks(plan: TablePlan, lines_of: Callable[[str], Iterab
     """
     if plan.chunk is None or plan.chunks is None:
         return
-    with_chunks = set(_values(lines_of(plan.chunks_table), PARENT_ID))
+    with_chunks = set(_values(lines_of(plan.chunks_table), plan.chunk_names.parent_id))
     if plan.chunk.function and with_chunks:  # it may leave rows out
         return
     for line in lines_of(plan.table_name):

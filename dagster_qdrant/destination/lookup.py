@@ -89,7 +89,9 @@ def collection_names(
 def near_collections(connection: Connection, name: str) -> str:
     """What collections there are, for somebody who named one that there is not."""
     found = connection.request(connection.client.get_collections).collections
-    names = sorted(each.name for each in found if f"_{DLT_NAME_PREFIX}" not in f"_{each.name}")
+    names = sorted(
+        each.name for each in found if f"_{DLT_NAME_PREFIX}" not in f"_{each.name}".lower()
+    )
     if not names:
         return "It has no collections with rows."
     near = difflib.get_close_matches(name, names, n=_MOST_NAMES, cutoff=0.4) or names[:_MOST_NAMES]

@@ -7,13 +7,11 @@ found by both. Chunks are fetched until there are as many rows as are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from dlt.common.schema.typing import C_DLT_ID
-
-from dagster_qdrant.destination.tables.chunks import END, PARENT_ID, START, TEXT
+from dagster_qdrant.destination.tables.chunks import ChunkNames
 from dagster_qdrant.destination.tables.table_plan import DELETED
 from dagster_qdrant.errors import QdrantTerminalError
 from dagster_qdrant.qdrant.connection import Connection
@@ -75,12 +73,14 @@ class Chunked:
         chunks: The collection of the chunks.
         not_there: The columns of rows that do not stand beside chunks.
         vectors: The names of the vectors that rows have themselves.
+        names: How the columns that all chunks have are called.
     """
 
     rows: str
     chunks: str
     not_there: frozenset[str]
     vectors: frozenset[str] = frozenset()
+    names: ChunkNames = field(default_factory=ChunkNames)
 
     def search(
         self,
@@ -107,20 +107,29 @@ class Chunked:
         """
         self._refuse_filter(wanted.query_filter)
         rankings = self._rankings(connection, vectors, wanted, fused)
-        shown = [ranking.best(wanted, passages) for ranking in rankings]
-        rows = self._rows(connection, {row for each in shown for row, _, _ in each})
+        rows: dict[str, Any] = {}
+        while True:
+            # A row that is not there is being loaded, or deleted. The next one takes its place.
+            gone = {row for row, record in rows.items() if record is None}
+            best = [ranking.best(wanted, passages, gone) for ranking in rankings]
+            new = {row for each in best for row, *_ in each} - rows.keys()
+            if not new:
+                break
+            rows |= dict.fromkeys(new) | self._rows(connection, new)
+        shown = [each[wanted.offset :] for each in best]
         ids = [chunk for each in shown for *_, chunks in each for chunk, _ in chunks]
-        texts = _read(connection, self.chunks, ids)
+        texts = self._texts(connection, ids)
         return [
             [
                 FoundRow(
                     str(rows[row].id),
                     score,
                     dict(rows[row].payload or {}),
-                    tuple(_passage(texts[chunk], of) for chunk, of in chunks if chunk in texts),
+                    tuple(
+                        self._passage(texts[chunk], of) for chunk, of in chunks if chunk in texts
+                    ),
                 )
                 for row, score, chunks in each
-                if row in rows  # else it is being loaded, or deleted
             ]
             for each in shown
         ]
@@ -152,7 +161,7 @@ class Chunked:
         """The ranking of rows for each text, with as many as are wanted if there are so many."""
         rows = wanted.limit + wanted.offset
         depth = max(_LEAST_CHUNKS, _CHUNKS_A_ROW * rows)
-        rankings = [_Ranking({}, fused) for _ in vectors]
+        rankings = [_Ranking({}, fused, self.names.parent_id) for _ in vectors]
         open_ = [number for number, each in enumerate(vectors) if each]
         while open_:
             ways = [(number, way) for number in open_ for way in vectors[number]]
@@ -161,7 +170,11 @@ class Chunked:
                 # Scores of one way alone are those that are asked for.
                 least = wanted.score_threshold if len(vectors[number]) == 1 else None
                 of_chunks = replace(
-                    wanted, limit=depth, offset=0, score_threshold=least, payload=[PARENT_ID]
+                    wanted,
+                    limit=depth,
+                    offset=0,
+                    score_threshold=least,
+                    payload=[self.names.parent_id],
                 )
                 query = {way: vectors[number][way]}
                 requests.append(query_request(query, of_chunks, fused))
@@ -186,15 +199,34 @@ class Chunked:
             records, _ = connection.request(
                 connection.client.scroll,
                 self.rows,
-                scroll_filter=matches({C_DLT_ID: page}),
+                scroll_filter=matches({self.names.row_id: page}),
                 limit=2 * len(page),  # a row that is deleted leaves a mark for a while
                 with_payload=True,
             )
             for record in records:
                 row = record.payload or {}
                 if not row.get(DELETED):
-                    found[str(row[C_DLT_ID])] = record
+                    found[str(row[self.names.row_id])] = record
         return found
+
+    def _texts(self, connection: Connection, ids: Sequence[Any]) -> dict[Any, Any]:
+        """The texts of chunks, and their places."""
+        found: dict[Any, Any] = {}
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), _PAGE):
+            records = connection.request(
+                connection.client.retrieve,
+                self.chunks,
+                ids=unique[start : start + _PAGE],
+                with_payload=[self.names.text, self.names.start, self.names.end],
+            )
+            found |= {record.id: record.payload or {} for record in records}
+        return found
+
+    def _passage(self, payload: Mapping[str, Any], score: float) -> Passage:
+        names = self.names
+        text = str(payload.get(names.text, ""))
+        return Passage(text, score, payload.get(names.start), payload.get(names.end))
 
 
 @dataclass
@@ -204,26 +236,36 @@ class _Ranking:
     Args:
         ways: By vector, the chunks that it found, the best first.
         fused: How the rankings of several vectors become one.
+        link: The column that leads from a chunk to its row.
     """
 
     ways: dict[str, list[Any]]
     fused: Fused
-    rows: dict[Any, str] = field(default_factory=dict)
+    link: str
 
     def __len__(self) -> int:
-        return len({_row_of(point) for points in self.ways.values() for point in points})
+        return len({self._row_of(point) for points in self.ways.values() for point in points})
 
     def best(
-        self, wanted: Wanted, passages: int
+        self, wanted: Wanted, passages: int, gone: Set[str]
     ) -> list[tuple[str, float, list[tuple[Any, float]]]]:
-        """The rows that are wanted, with their scores, and their best chunks with theirs."""
-        by_row = {way: _first(points, _row_of) for way, points in self.ways.items()}
+        """The rows that are wanted, with their scores, and their best chunks with theirs.
+
+        Those before them are among them.
+
+        Args:
+            wanted: Which rows.
+            passages: How many chunks of each.
+            gone: Rows that are left out.
+        """
+        by_row = {way: _first(points, self._row_of) for way, points in self.ways.items()}
         by_chunk = {way: {point.id: point.score for point in p} for way, p in self.ways.items()}
-        row_of = {point.id: _row_of(point) for p in self.ways.values() for point in p}
+        row_of = {point.id: self._row_of(point) for p in self.ways.values() for point in p}
         scores = fused_scores(by_row, self.fused)
         least = wanted.score_threshold if len(self.ways) > 1 else None
-        good = [(row, score) for row, score in scores if least is None or score >= least]
-        shown = dict(good[wanted.offset : wanted.offset + wanted.limit])
+        there = [(row, score) for row, score in scores if row not in gone]
+        good = [(row, score) for row, score in there if least is None or score >= least]
+        shown = dict(good[: wanted.offset + wanted.limit])
         chunks: dict[str, list[tuple[Any, float]]] = {row: [] for row in shown}
         for chunk, score in fused_scores(by_chunk, self.fused):
             of_row = chunks.get(row_of[chunk])
@@ -231,9 +273,8 @@ class _Ranking:
                 of_row.append((chunk, score))
         return [(row, score, chunks[row]) for row, score in shown.items()]
 
-
-def _row_of(point: Any) -> str:
-    return str((point.payload or {}).get(PARENT_ID))
+    def _row_of(self, point: Any) -> str:
+        return str((point.payload or {}).get(self.link))
 
 
 def _first(points: Iterable[Any], of: Any) -> dict[Any, float]:
@@ -242,25 +283,6 @@ def _first(points: Iterable[Any], of: Any) -> dict[Any, float]:
     for point in points:
         scores.setdefault(of(point), point.score)
     return scores
-
-
-def _read(connection: Connection, collection: str, ids: Sequence[Any]) -> dict[Any, Any]:
-    """The texts of chunks, and their places."""
-    found: dict[Any, Any] = {}
-    unique = list(dict.fromkeys(ids))
-    for start in range(0, len(unique), _PAGE):
-        records = connection.request(
-            connection.client.retrieve,
-            collection,
-            ids=unique[start : start + _PAGE],
-            with_payload=[TEXT, START, END],
-        )
-        found |= {record.id: record.payload or {} for record in records}
-    return found
-
-
-def _passage(payload: Mapping[str, Any], score: float) -> Passage:
-    return Passage(str(payload.get(TEXT, "")), score, payload.get(START), payload.get(END))
 
 
 def _conditions(asked: Any) -> Iterable[tuple[str, Any]]:

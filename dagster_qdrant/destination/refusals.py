@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from dlt.common.schema.typing import DLT_NAME_PREFIX, TTableSchema
+from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
 )
 
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
@@ -152,7 +153,7 @@ def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, 
             key = [payload.get(name) for name in plan.key]
             if None in key or plan.point_id(key) != str(record.id):
                 row = collections.payload(plan.collection, record.id)
-                return {name: row[name] for name in row if not name.startswith(DLT_NAME_PREFIX)}
+                return {name: row[name] for name in row if not is_of_dlt(name)}
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.embedding.embedder import load_reranker
 from dagster_qdrant.errors import EmbeddingError, QdrantConfigurationError, QdrantTerminalError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # How many rows are reranked, at least and as a multiple of those that are asked for.
 _LEAST, _FACTOR = 50, 4
+# What dlt's naming conventions put between a column and a type that is not the column's.
+_VARIANTS = ("__v_", "▶v_")
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,13 @@ class Rerank:
 def _text(row: Mapping[str, Any], columns: Sequence[str]) -> str:
     # dlt puts values of other types into columns beside the one that they were meant for.
     variants = {
-        column: sorted(name for name in row if name.startswith(f"{column}__v_"))
+        column: sorted(
+            name for name in row if any(name.startswith(f"{column}{mark}") for mark in _VARIANTS)
+        )
         for column in columns
     }
     return embedding_text(row, columns, variants) or ""
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted({name for row in rows for name in row if not name.startswith("_dlt")})
+    return sorted({name for row in rows for name in row if not is_of_dlt(name)})

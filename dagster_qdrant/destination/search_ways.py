@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dagster_qdrant.destination.passages import Chunked
 from dagster_qdrant.destination.reranking import Rerank
+from dagster_qdrant.destination.tables.chunks import ChunkNames
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.named_vectors import NamedVector
@@ -141,7 +142,8 @@ class SearchWays:
             except QdrantNotFoundError:  # no row had a text so far
                 ways = cls(chunks, None, None, embedding)
             not_there = frozenset(hint.chunked) - hint.index.keys()
-            chunked = Chunked(collection, chunks, not_there, frozenset(hint.vectors))
+            names = ChunkNames.read(about(info))
+            chunked = Chunked(collection, chunks, not_there, frozenset(hint.vectors), names)
             return replace(ways, chunked=chunked)
         main = [name for name in there if name.startswith(VECTOR_NAME_PREFIX)]
         has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})

@@ -15,8 +15,8 @@ from dlt.common.json import json
 from dlt.common.normalizers.json.helpers import get_nested_row_hash
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.tables.chunks import LIST_INDEX, PARENT_ID, chunk_columns
 from dagster_qdrant.destination.tables.cuts import cut_asked, cut_there, told
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.rows import Fingerprints, Row, embedding_text
 from dagster_qdrant.destination.tables.table_plan import DELETED, PARTITION, TablePlan
 from dagster_qdrant.destination.writing.load_counts import load_reports
@@ -138,22 +138,23 @@ def _chunks(
     others = {
         name: value
         for name, value in row.items()
-        if not (name.startswith("_dlt") or name in not_copied or isinstance(value, list))
+        if not (is_of_dlt(name) or name in not_copied or isinstance(value, list))
     }
     parent = row[of_rows.row_id]
     try:
         chunks = [each for each in plan.chunk.of_text(text, text_measure(embedding)) if each]
     except (EmbeddingError, ValueError) as error:
         raise QdrantTerminalError(f"Table `{of_rows.table_name}`: {error}") from error
+    names = plan.chunk_names
     for number, chunk in enumerate(chunks):
         links = {
             plan.row_id: get_nested_row_hash(parent, plan.table_name, number),
-            PARENT_ID: parent,
-            LIST_INDEX: number,
+            names.parent_id: parent,
+            names.list_index: number,
             plan.load_id: row.get(plan.load_id),
         }
         if plan.root_id:
             links[plan.root_id] = parent
         if PARTITION in row:
             links[PARTITION] = row[PARTITION]
-        yield {**others, **chunk_columns(chunk), **links}
+        yield {**others, **names.columns(chunk), **links}

@@ -9,9 +9,13 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dlt.common.schema.typing import C_DLT_ID
+
 from dagster_qdrant.destination.tables.text_cuts import cut_text
 
 if TYPE_CHECKING:
+    from dlt.common.normalizers.naming import NamingConvention
+
     from dagster_qdrant.embedding.text_measure import TextMeasure
 
 # The list that a row's chunks are; dlt makes the table `<table>__chunks` of it.
@@ -20,11 +24,6 @@ CHUNKS = "chunks"
 # such as rows rarely have.
 TEXT, NUMBER, START, END = "text", "chunk_number", "chunk_start", "chunk_end"
 
-# dlt's link from a row of a list to the row that the list is in.
-PARENT_ID = "_dlt_parent_id"
-# Its place in that list.
-LIST_INDEX = "_dlt_list_idx"
-
 # Chunks of some 200 to 256 tokens found most in the collections that were measured, smaller ones
 # much less.
 _MOST_TOKENS = 256
@@ -32,6 +31,62 @@ _MOST_TOKENS = 256
 _FEW_CHARACTERS = 8
 
 _KINDS = ("text", "markdown", "code")
+
+
+# Under this, a collection's metadata has what is unusual of `ChunkNames`.
+NAMES = "names"
+
+
+@dataclass(frozen=True)
+class ChunkNames:
+    """How a schema writes the names of the columns that all chunks have.
+
+    Args:
+        text: A chunk's text.
+        number: Its place among the chunks of its row.
+        start: Where it begins in the row's text.
+        end: The place of the first character after it.
+        row_id: dlt's own id of a row.
+        parent_id: dlt's link from a chunk to its row.
+        list_index: The chunk's place in the list that its row has.
+    """
+
+    text: str = TEXT
+    number: str = NUMBER
+    start: str = START
+    end: str = END
+    row_id: str = C_DLT_ID
+    parent_id: str = "_dlt_parent_id"
+    list_index: str = "_dlt_list_idx"
+
+    @classmethod
+    def of(cls, naming: NamingConvention) -> ChunkNames:
+        """The names by a convention."""
+        usual = [field.default for field in fields(cls)]
+        return cls(*(naming.normalize_identifier(str(name)) for name in usual))
+
+    @classmethod
+    def read(cls, about: Mapping[str, Any]) -> ChunkNames:
+        """Those that a collection's metadata tells."""
+        return cls(**about.get(NAMES, {}))
+
+    def to_json(self) -> dict[str, str]:
+        """Those that are unusual, for a collection's metadata."""
+        return {
+            field.name: name
+            for field in fields(self)
+            if (name := getattr(self, field.name)) != field.default
+        }
+
+    def columns(self, chunk: Chunk) -> dict[str, Any]:
+        """What a chunk's own columns are."""
+        columns = {
+            self.text: chunk.text,
+            self.number: chunk.number,
+            self.start: chunk.start,
+            self.end: chunk.end,
+        }
+        return {name: value for name, value in columns.items() if value is not None}
 
 
 class _Splitter(Protocol):
@@ -200,12 +255,6 @@ class Chunking:
                 "a text. Ask for less."
             )
         return most
-
-
-def chunk_columns(chunk: Chunk) -> dict[str, Any]:
-    """What a chunk's own columns are."""
-    columns = {TEXT: chunk.text, NUMBER: chunk.number, START: chunk.start, END: chunk.end}
-    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _of_function(function: Callable[[str], Sequence[str]], text: str) -> Iterator[Chunk]:

@@ -146,9 +146,14 @@ class TableHint:
         """The columns that are embedded of the lists in its rows, those of chunks among them."""
         return {**self.nested, **({CHUNKS: (TEXT,)} if self.chunk else {})}
 
-    def of_list(self, name: str) -> TableHint:
-        """What is said of a list in its rows."""
-        columns, keywords = self.lists[name], self.keywords
+    def of_list(self, name: str, naming: NamingConvention) -> TableHint:
+        """What is said of a list in its rows.
+
+        Args:
+            name: The list.
+            naming: How the schema writes the names of columns.
+        """
+        columns, keywords = _normalized(self.lists[name], naming), self.keywords
         if keywords is not None:  # those that name columns name the table's own
             by_default = tuple(keywords.columns) == self.embed
             length = keywords.avg_len if name in self.lists.keys() - self.nested else None
@@ -184,7 +189,7 @@ def hint_of(table: TTableSchema, schema: Schema) -> TableHint | None:
         if TABLE_HINT in other and (hint := TableHint.of(other, schema.naming)):
             lists = hint.nested_tables(name, schema.naming)
             if (found := lists.get(str(table["name"]))) is not None:
-                return hint.of_list(found)
+                return hint.of_list(found, schema.naming)
     return None
 
 

@@ -1,10 +1,11 @@
-"""The names that dlt gives to tables and datasets on their way to collections."""
+"""The names that dlt gives to tables, datasets and its own columns on their way to collections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dlt.common.normalizers.json.helpers import normalize_table_identifier
+from dlt.common.schema.typing import DLT_NAME_PREFIX
 
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming import NamingConvention
@@ -18,6 +19,11 @@ MAX_IDENTIFIER_LENGTH = 200
 def table_identifier(schema: Schema, name: str) -> str:
     """A table's name as dlt writes it into a schema: part by part, where `__` joins parts."""
     return normalize_table_identifier(schema, _naming(schema), name)
+
+
+def is_of_dlt(name: str) -> bool:
+    """Whether a table or a column is one that dlt makes, in whatever case its names are."""
+    return name.lower().startswith(DLT_NAME_PREFIX)
 
 
 def dataset_identifier(schema: Schema, name: str) -> str:

@@ -18,8 +18,9 @@ from dagster_qdrant.destination.tables.chunks import (
     START,
     TEXT,
     Chunking,
-    chunk_columns,
+    ChunkNames,
 )
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.row_key import RowKey
 from dagster_qdrant.destination.tables.rows import is_deleted
 from dagster_qdrant.embedding.options import EmbeddingOptions
@@ -48,6 +49,8 @@ class RowChunks:
         self._chunking = chunking
         self._measure = measure
         self._not_copied = key.embedded - key.indexed
+        self._own = {key.column(name) for name in _OWN_TYPES}
+        self._list = key.column(CHUNKS)
 
     @classmethod
     def of(cls, key: RowKey, resource: DltResource, chunking: Chunking | None) -> RowChunks | None:
@@ -108,7 +111,7 @@ class RowChunks:
         try:
             for chunk in self._chunking.of_text(text, self._measure):
                 if chunk:
-                    yield {**chunk_columns(chunk), **others}
+                    yield {**ChunkNames().columns(chunk), **others}
         except (TypeError, ValueError) as error:
             raise QdrantTerminalError(f"Resource `{name}`: {error}") from error
 
@@ -126,13 +129,13 @@ class RowChunks:
         key = self._key
         for name, value in row.items():
             column = key.column(*path, name)
-            if not path and column == CHUNKS:
+            if not path and column == self._list:
                 raise _refuse(name, "the list of a row's chunks has")
-            if value is None or isinstance(value, (list, tuple, set)) or key.is_dlts(column):
+            if value is None or isinstance(value, (list, tuple, set)) or is_of_dlt(column):
                 continue
             if column in self._not_copied or column == key.hard_delete:
                 continue
-            if column in _OWN_TYPES:
+            if column in self._own:
                 if column not in key.embedded:
                     raise _refuse(name, "a column of the chunks has")
                 continue
@@ -165,11 +168,11 @@ def _give_types(resource: DltResource, key: RowKey) -> None:
         for name, column in key.types.items()
         if column.get("data_type")
         and not column.get("variant")
-        and not key.is_dlts(name)
+        and not is_of_dlt(name)
         and name not in key.embedded - key.indexed
         and name != key.hard_delete
     }
-    types |= {name: {"data_type": kind} for name, kind in _OWN_TYPES.items()}
+    types |= {key.column(name): {"data_type": kind} for name, kind in _OWN_TYPES.items()}
     hints: dict[Any, Any] = dict(resource.nested_hints or {})
     before: Any = hints.get(CHUNKS, {})
     columns = {name: {"name": name, **column} for name, column in types.items()}

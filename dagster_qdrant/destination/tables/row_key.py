@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dlt
-from dlt.common.schema.typing import DLT_NAME_PREFIX
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
     get_first_column_name_with_prop,
@@ -124,10 +123,6 @@ class RowKey:
             parts = map(self._normalized, path)
             self._columns[path] = self.naming.shorten_fragments(*parts)
         return self._columns[path]
-
-    def is_dlts(self, column: str) -> bool:
-        """Whether a column is one that dlt makes."""
-        return column.startswith(DLT_NAME_PREFIX)
 
     def without_text(self, row: Mapping[Any, Any]) -> tuple[Any, str] | None:
         """A name of a column to embed whose value has no text, and what it is instead."""

@@ -22,7 +22,7 @@ from dlt.common.schema.utils import (
     is_nested_table,
 )
 
-from dagster_qdrant.destination.tables.chunks import CHUNKS, Chunking
+from dagster_qdrant.destination.tables.chunks import CHUNKS, Chunking, ChunkNames
 from dagster_qdrant.destination.tables.hints import TableHint, hint_of, marked_columns
 from dagster_qdrant.destination.tables.keywords import Keywords
 from dagster_qdrant.destination.tables.named_vectors import NamedVector
@@ -97,6 +97,7 @@ class TablePlan:
         chunk: How texts are cut into chunks, of a table that has such, and of the chunks' table.
         chunked: The columns whose text they are of.
         chunks: The chunks' collection, of a table that has such; else None.
+        chunk_names: How the schema writes the names of chunks' columns.
         variants: By column, the columns in which dlt puts its values of other types.
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
@@ -130,6 +131,7 @@ class TablePlan:
     chunk: Chunking | None
     chunked: tuple[str, ...]
     chunks: str | None
+    chunk_names: ChunkNames
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
@@ -163,6 +165,16 @@ class TablePlan:
     def embeds(self) -> bool:
         """Whether models make vectors of its rows' texts."""
         return bool(self.embed or self.vectors)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether its rows have vectors of any kind."""
+        return self.embeds or self.keywords is not None
+
+    @property
+    def has_models(self) -> bool:
+        """Whether models make any of them."""
+        return self.embeds or bool(self.keywords and self.keywords.model)
 
     @property
     def said(self) -> TableHint:
@@ -371,6 +383,7 @@ class TablePlan:
             chunk=said.chunk,
             chunked=said.chunked,
             chunks=_beside(collection, table, schema) if has_chunks else None,
+            chunk_names=ChunkNames.of(schema.naming),
             variants=_variants(columns, schema.naming.PATH_SEPARATOR),
             hard_delete=(
                 get_first_column_name_with_prop(table, "hard_delete")

@@ -15,6 +15,7 @@ from dlt.common.pipeline import PipelineContext
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.storages.load_package import PackageStorage
 
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Progress:
         reported = time.monotonic()
         done = 0
         seen_elsewhere = self._display is not NULL_COLLECTOR or logger.isEnabledFor(logging.INFO)
-        of_dlt = self._what.lower().startswith("_dlt")  # a row or two
+        of_dlt = is_of_dlt(self._what)  # a row or two
         with tqdm(
             total=self._total,
             desc=self._what,

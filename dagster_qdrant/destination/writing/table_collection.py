@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.chunks import NAMES
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
@@ -43,6 +44,8 @@ def ensure_collection(
     if plan.chunk:
         made[CUT_FOR] = embedding.model
         made |= {CHUNKS_IN: plan.chunks} if plan.chunks else {ARE_CHUNKS: True}
+        if unusual := plan.chunk_names.to_json():
+            made[NAMES] = unusual
     if plan.embed:
         made |= {
             "model": embedding.model,
