@@ -107,6 +107,19 @@ def test_an_asset_counts_rows_and_beside_them_chunks(resource, dataset):
     assert "rows_embedded" not in shown
     columns = {column.name: column for column in shown["dagster/column_schema"].columns}
     assert "in chunks" in columns["body"].constraints.other
+    first, *others = shown["nearest"].split("| --- |")[-1].strip().splitlines()
+    ids = [line.split("|")[2].strip() for line in (first, *others)]
+    assert sorted(ids) == ["0", "1", "2", "3", "4", "9"]  # rows, each once, with a passage
+    assert all("wheels" in line or "planet" in line for line in others)
+
+    with resource.get_client() as client:
+        [bicycle] = [p for p in client.scroll(f"{dataset}_docs")[0] if p.payload["id"] == 9]
+        client.delete(f"{dataset}_docs", [bicycle.id])
+        chunks = client.scroll(f"{dataset}_docs__chunks", limit=100)[0]
+        client.delete(f"{dataset}_docs__chunks", [p.id for p in chunks if p.payload["id"] != 9])
+    _, failed = materialized(resource, dataset, rows[:0], write_disposition="merge")
+    assert "does not find its row" in failed["search_finds_row"].description
+    assert {"search_finds_row", "no_orphans"} <= failed.keys()
 
     texts_gone = [row | {"body": " "} for row in rows]
     shown, failed = materialized(resource, dataset, texts_gone, write_disposition="replace")
@@ -124,3 +137,42 @@ def test_a_row_is_reranked_by_its_best_passage(search, cross_encoder):
     by_column = search(text, limit=1, rerank={**cross_encoder, "columns": ["body"]})
     assert ids(by_column) == [4]
     assert by_column[0].score > hits[0].score  # the whole text has more words
+
+
+def test_chunks_have_the_names_that_a_convention_makes(
+    load: Load, resource, qdrant_target, dataset, monkeypatch
+):
+    monkeypatch.setenv("SCHEMA__NAMING", "tests.upper_case")
+    hints = {"name": "docs", "write_disposition": "merge", "primary_key": "id"}
+
+    def loaded(chunk, rows=ROWS):
+        docs = dlt.resource(rows, columns={"gone": {"hard_delete": True}}, **hints)
+        load(qdrant_adapter(docs, embed="body", keywords=True, chunk=chunk))
+        chunks = qdrant_target.points(f"{dataset.upper()}_DOCS__CHUNKS")
+        text = {}
+        for each in sorted(chunks, key=lambda chunk: chunk.payload["CHUNK_START"]):
+            text[each.payload["ID"]] = text.get(each.payload["ID"], "") + each.payload["TEXT"]
+        columns = {n for each in chunks for n in each.payload if not n.lower().startswith("_dlt")}
+        assert columns == {"TEXT", "CHUNK_NUMBER", "CHUNK_START", "CHUNK_END", "ID", "RANK"}
+        return text, resource.search(dataset, "docs", "bicycle wheels", limit=9)
+
+    whole = {row["id"]: row["body"] for row in ROWS}
+    text, [bicycle, *_] = loaded(10)
+    assert text == whole
+    assert bicycle.payload["ID"] == 9
+    [passage, *_] = bicycle.passages
+    assert whole[9][passage.start : passage.end] == passage.text == "A bicycle has two wheels. "
+
+    text, [bicycle, *_] = loaded(20, ROWS[:1])  # all rows are cut anew, of what is stored
+    assert text == whole
+    assert "wheels. A bicycle" in bicycle.passages[0].text
+    text, hits = loaded(20, [{"id": 9, "gone": True}])
+    assert text.keys() == {hit.payload["ID"] for hit in hits} == set(range(5))
+
+
+def test_the_next_row_takes_the_place_of_one_that_is_not_there(search, resource, dataset):
+    first, second, third = search("Venus is a planet of the sun", limit=3)
+    with resource.get_client() as client:  # as while it is loaded: chunks may come before
+        client.delete(f"{dataset}_docs", [first.id])
+    assert search("Venus is a planet of the sun", limit=2) == [second, third]
+    assert search("Venus is a planet of the sun", limit=1, offset=1) == [third]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
 from dagster_qdrant.destination.job_client import QdrantJobClient
+from dagster_qdrant.destination.passages import Chunked
+from dagster_qdrant.destination.search_ways import SearchWays
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables
 from dagster_qdrant.destination.tables.table_plan import PARTITION
@@ -303,7 +305,8 @@ class _Reader:
         embedded = None if embed else self._largest_with_texts()
         if embedded is not None:  # lists in the rows are what is searched
             name, info = embedded
-            for title, entry in self._pictures(name, about(info)["embed"], info):
+            chunked = self._found_by(main, name)
+            for title, entry in self._pictures(name, about(info)["embed"], info, chunked):
                 if title != "preview":
                     yield title, entry
         if model := about(info).get("model"):
@@ -318,7 +321,11 @@ class _Reader:
             yield f"texts_embedded_{name}", self._texts_of_vectors[name]
 
     def _pictures(
-        self, name: str, embed: Sequence[str], info: models.CollectionInfo
+        self,
+        name: str,
+        embed: Sequence[str],
+        info: models.CollectionInfo,
+        chunked: Chunked | None = None,
     ) -> Iterator[tuple[str, Any]]:
         vector_name = self._client.config.embedding.vector_name
         vector = vector_params(info).get(vector_name)
@@ -335,7 +342,16 @@ class _Reader:
             total=self._rows.get(name, 0),
             with_rows=self._with_rows,
             with_map=self._with_map,
+            chunked=chunked,
         ).entries()
+
+    def _found_by(self, rows: str, chunks: str) -> Chunked | None:
+        """The way to find the rows of a table by their chunks, if another has these."""
+        client, name = self._client, self._client.collections.name
+        info = client.collections.describe(name(rows))
+        if info is None or about(info).get(CHUNKS_IN) != name(chunks):
+            return None
+        return SearchWays.of(client.connection, name(rows), client.config.embedding).chunked
 
     def _key_of(self, name: str) -> list[str]:
         """The columns by which a reader knows rows; chunks have those of their row beside them."""

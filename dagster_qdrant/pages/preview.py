@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import MetadataValue
 
+from dagster_qdrant.destination.passages import Chunked
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.pages.markdown import shorten, table, windowed
 from dagster_qdrant.pages.vector_map import VectorMap
 from dagster_qdrant.qdrant.connection import Connection
+from dagster_qdrant.qdrant.queries import Fused, Wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +43,7 @@ class Preview:
         total: How many points the collection has.
         with_rows: Whether what stands in rows may be shown.
         with_map: Whether to draw the vectors.
+        chunked: The rows that are found by these points, if they are chunks.
     """
 
     connection: Connection
@@ -51,6 +55,7 @@ class Preview:
     total: int
     with_rows: bool
     with_map: bool
+    chunked: Chunked | None = None
 
     def entries(self) -> Iterator[tuple[str, MetadataValue[Any]]]:
         """Read and yield `preview`, `nearest` and `vector_map`, as far as there is something.
@@ -110,6 +115,20 @@ class Preview:
     ) -> MetadataValue[Any]:
         """A row, and the rows that a search for its vector finds."""
         columns = [*self.key, *self.embed]
+        row = rows.get(id_, {})
+        scores = {"Cosine": 1.0, "Dot": round(float(vector @ vector), 3)}  # else it is a distance
+        itself = {name: value for name, value in row.items() if name in columns}
+        itself["score"] = scores.get(self.distance, 0.0)
+        others = (
+            self._other_rows(vector, row, self.chunked)
+            if self.chunked
+            else self._other_points(id_, columns)
+        )
+        found = [other | {"score": round(score, 3)} for other, score in others]
+        return self._table([itself, *found], "score")
+
+    def _other_points(self, id_: Any, columns: list[str]) -> list[tuple[dict[str, Any], float]]:
+        """The points that are nearest to a point."""
         hits: list[models.ScoredPoint] = self.connection.request(
             self.connection.client.query_points,
             self.collection,
@@ -118,17 +137,27 @@ class Preview:
             limit=_ROWS,
             with_payload=columns,
         ).points
-        itself = {name: value for name, value in rows.get(id_, {}).items() if name in columns}
-        found = [(hit.payload or {}) | {"score": round(hit.score, 3)} for hit in hits]
-        scores = {"Cosine": 1.0, "Dot": round(float(vector @ vector), 3)}  # else it is a distance
-        own = {"score": scores.get(self.distance, 0.0)}
-        return self._table([itself | own, *found], "score")
+        return [(hit.payload or {}, hit.score) for hit in hits]
+
+    def _other_rows(
+        self, vector: np.ndarray, chunk: Mapping[str, Any], chunked: Chunked
+    ) -> list[tuple[dict[str, Any], float]]:
+        """The rows beside its own that a search for a chunk finds, each with its best passage."""
+        question = {str(self.vector_name): vector.tolist()}
+        [rows] = chunked.search(self.connection, [question], Wanted(_ROWS + 1), Fused(), 1)
+        own = chunk.get(chunked.names.parent_id)
+        found = []
+        for row in rows:
+            if row.payload.get(chunked.names.row_id) != own:
+                shown = {name: row.payload[name] for name in self.key if name in row.payload}
+                shown[chunked.names.text] = next((each.text for each in row.passages), "")
+                found.append((shown, row.score))
+        return found[:_ROWS]
 
     def _table(self, rows: Iterable[Mapping[str, Any]], *first: str) -> MetadataValue[Any]:
         # Not as `MetadataValue.table`: the UI squeezes that into a column of the page.
         shown = [
-            {name: value for name, value in row.items() if not name.startswith("_dlt_")}
-            for row in rows
+            {name: value for name, value in row.items() if not is_of_dlt(name)} for row in rows
         ]
         columns = [*first, *self.key, *self.embed]
         text = table(shown, first=columns, most=_COLUMNS, width=_CELL)

@@ -19,7 +19,7 @@ from dagster import (
 from dlt.common.json import json
 from dlt.common.schema import Schema
 
-from dagster_qdrant.destination.tables.hints import embeds_texts, has_main_vectors, keywords_of
+from dagster_qdrant.destination.tables.hints import embeds_texts, keywords_of
 from dagster_qdrant.destination.tables.resource_tables import (
     ResourceTables,
     has_rows,
@@ -29,14 +29,13 @@ from dagster_qdrant.errors import QdrantError
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
 from dagster_qdrant.runs.collection_checks import all_rows_present, collection_healthy, no_orphans
 from dagster_qdrant.runs.failures import as_failure
+from dagster_qdrant.runs.keyword_checks import all_keywords_present, keyword_lengths_fit
 from dagster_qdrant.runs.last_load import LastLoad
 from dagster_qdrant.runs.plan import QdrantAssetsPlan
+from dagster_qdrant.runs.search_check import search_finds_row
 from dagster_qdrant.runs.vector_checks import (
-    all_keywords_present,
     all_vectors_present,
-    keyword_lengths_fit,
     no_text_cut,
-    search_finds_row,
     texts_in_chunks,
     unfit_vectors,
     vectors_valid,
@@ -62,7 +61,7 @@ class _Check:
 
     find: Callable[[CheckedTable], Finding]
     description: str
-    needs: Literal["embed", "embeds", "keywords"] | None = None
+    needs: Literal["has_vectors", "embeds", "has_models", "keywords"] | None = None
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
 
     @property
@@ -86,14 +85,18 @@ _CHECKS = {
         _Check(all_vectors_present, "Every row with text has its vectors.", needs="embeds"),
         _Check(
             vectors_valid,
-            "Vectors have the model's size and are finite (up to 256 are read).",
-            needs="embed",
+            "Vectors have the model's size and are finite (up to 256 of each are read).",
+            needs="has_vectors",
         ),
-        _Check(search_finds_row, "A search for the text of a row finds that row.", needs="embed"),
+        _Check(
+            search_finds_row,
+            "A search for the text of a row finds that row, by each of its vectors.",
+            needs="has_vectors",
+        ),
         _Check(
             no_text_cut,
             "No text is longer than the model's window (the longest of up to 256 are tried).",
-            needs="embed",
+            needs="has_models",
             severity=AssetCheckSeverity.WARN,
         ),
         _Check(
@@ -112,10 +115,16 @@ _CHECKS = {
 
 # Whether a resource asks for what a check needs.
 _ASKS: Mapping[str, Callable[[DltResource], bool]] = {
-    "embed": has_main_vectors,
+    "has_vectors": lambda resource: embeds_texts(resource) or keywords_of(resource) is not None,
     "embeds": embeds_texts,
+    "has_models": lambda resource: embeds_texts(resource) or _has_keyword_model(resource),
     "keywords": lambda resource: keywords_of(resource) is not None,
 }
+
+
+def _has_keyword_model(resource: DltResource) -> bool:
+    keywords = keywords_of(resource)
+    return keywords is not None and keywords.model is not None
 
 
 def check_specs(
@@ -265,7 +274,7 @@ class _AssetChecks:
             findings = {t.name: texts_in_chunks(t) for t in found if t.plan.chunks}
         for table in with_it:  # rows whose texts are in chunks may have further vectors themselves
             if table.name not in findings or findings[table.name].passed:
-                unfit = unfit_vectors(table) if needs == "embed" else None
+                unfit = None if needs == "keywords" else unfit_vectors(table)
                 findings[table.name] = unfit or check.find(table)
         if not findings:
             return Finding(True, "Nothing of the table is found by these vectors.")

@@ -28,6 +28,7 @@ from dagster_qdrant.destination.job_client import QdrantJobClient
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.state_merge import base_states
 from dagster_qdrant.destination.tables.hints import has_main_vectors, vectors_of
+from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.resource_tables import ResourceTables, named_table
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 from dagster_qdrant.embedding.embedder import preload_embedder, vector_size
@@ -314,7 +315,7 @@ class DltLoad:
         tables = [
             f"{name} {counts.rows:,} rows, {counts.embedded:,} embedded, {counts.reused:,} reused"
             for name, counts in sorted(self._loaded.last_counts.items())
-            if not name.lower().startswith("_dlt")
+            if not is_of_dlt(name)
         ]
         seconds = time.monotonic() - self._begun
         logger.info("Loaded in %.1f s: %s.", seconds, "; ".join(tables) or "no rows")

@@ -1,4 +1,4 @@
-"""Checks of what tables with embedded columns have: vectors, by which their rows are found.
+"""Checks of what tables that are searched have: vectors, by which their rows are found.
 
 Each reads a bounded part of the collection and changes nothing.
 """
@@ -6,48 +6,38 @@ Each reads a bounded part of the collection and changes nothing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import Any
 
-from dagster_qdrant.destination.tables.keywords import Keywords
-from dagster_qdrant.destination.tables.rows import Fingerprints, Row, embedding_text
-from dagster_qdrant.destination.tables.table_plan import EMBEDDING_HASH
+from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.destination.writing.table_collection import TEXTS_MISSING
 from dagster_qdrant.embedding.embedder import load_embedder, vector_size
-from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 from dagster_qdrant.errors import EmbeddingError
 from dagster_qdrant.qdrant.collections import about, vector_params
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding
+from dagster_qdrant.runs.checked_vector import CheckedVector, numbers_in
 
-# Cosine similarity from which on two vectors count as those of one text.
-_SAME = 0.95
 # How many of the longest texts that were read are embedded, to see whether they are cut.
 _TRIED_TEXTS = 3
-# The most texts without a vector of keywords that are read.
+# The most texts that are read of a table with chunks.
 _READ_TEXTS = 256
 
 
 def all_vectors_present(table: CheckedTable) -> Finding:
     """A point that was loaded with a text has a vector, and the last load had texts at all."""
     numbers: dict[str, int] = {}
-    if table.plan.embed:
-        if unfit := unfit_vectors(table):
-            return unfit
-        without = table.points_have_vector(False)
-        numbers["points_without_vector"] = table.collections.count(table.collection, without)
     lacking: str | None = None
-    if gone := sorted(table.plan.vectors.keys() - vector_params(table.info).keys()):
-        lost = f"Collection `{table.collection}` has no vector `{gone[0]}` any more."
-        return Finding(False, f"{lost} Materialize the asset, which makes it anew.", numbers)
-    for name in [*([None] if table.plan.embed else []), *table.plan.vectors]:
-        missing = table.points_have_vector(False, with_text=True, name=name)
+    for vector in table.vectors:
+        if vector.keywords:  # these have a check of their own
+            continue
+        if vector.is_main:
+            without = table.points_have_vector(vector.name, False)
+            numbers["points_without_vector"] = table.collections.count(table.collection, without)
+        missing = table.points_have_vector(vector.name, False, with_text=vector.hash_field)
         count = table.collections.count(table.collection, missing)
-        numbers[f"vectors_missing_{name}" if name else "vectors_missing"] = count
+        numbers[vector.number("vectors_missing")] = count
         if count and lacking is None:
             [example] = table.scroll(table.collection, 1, missing, payload=[])
-            what = f"vector `{name}`" if name else "vector"
             lacking = (
-                f"{count} rows were loaded with a text and have no {what}, say point "
+                f"{count} rows were loaded with a text and have no {vector.told}, say point "
                 f"{example.id}. Delete such points and materialize the asset."
             )
     if seen := about(table.info).get(TEXTS_MISSING):
@@ -78,192 +68,103 @@ def texts_in_chunks(table: CheckedTable) -> Finding:
     )
 
 
-def all_keywords_present(table: CheckedTable) -> Finding:
-    """Of a sample of points without the vector of keywords, none has a text with keywords."""
-    from qdrant_client import models
-
-    keywords, plan = table.plan.keywords, table.plan
-    has_vector = models.HasVectorCondition(has_vector=KEYWORD_VECTOR)
-    without = models.Filter(must_not=[has_vector])
-    columns = list(keywords.columns) if keywords else []
-    fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
-    records = table.scroll(table.collection, _READ_TEXTS, without, payload=fields)
-    texts = {r.id: embedding_text(r.payload or {}, columns, plan.variants) for r in records}
-    made_by = keywords or Keywords()
-    try:
-        missing = [
-            id_
-            for id_, text in texts.items()
-            if text and made_by.query(text, table.embedding).indices
-        ]
-    except EmbeddingError as error:
-        return Finding(False, f"The model of the keywords could not be loaded: {error}")
-    numbers = {
-        "points_without_keywords": table.collections.count(table.collection, without),
-        "texts_read": len(records),
-        "keywords_missing": len(missing),
-    }
-    if not missing:
-        return Finding(True, "Rows whose text has keywords have the vector of these.", numbers)
-    return Finding(
-        False,
-        f"{len(missing)} of {len(records)} rows that were read have a text with keywords and no "
-        f"vector of these, say point {missing[0]}. Delete such points and materialize the asset.",
-        numbers,
-    )
-
-
-def keyword_lengths_fit(table: CheckedTable) -> Finding:
-    """Texts are about as long as those by whose length keywords are weighed."""
-    keywords, plan = table.plan.keywords, table.plan
-    columns = list(keywords.columns) if keywords else []
-    fields = [*columns, *(other for name in columns for other in plan.variants.get(name, ()))]
-    records = table.scroll(table.collection, _READ_TEXTS, None, payload=fields)
-    texts = [embedding_text(record.payload or {}, columns, plan.variants) for record in records]
-    mean = keywords.bm25.mean_length([text for text in texts if text]) if keywords else None
-    if keywords is None or mean is None or not keywords.avg_len:
-        return Finding(True, "No text is weighed by its length.")
-    numbers = {"mean_length": round(mean, 1), "avg_len": keywords.avg_len}
-    if said := keywords.other_length(mean):
-        return Finding(False, f"{said[0].upper()}{said[1:]}", numbers)
-    return Finding(True, "Texts are about as long as keywords are weighed by.", numbers)
-
-
 def vectors_valid(table: CheckedTable) -> Finding:
     """Vectors have the model's size; those of a sample are finite and not zero."""
     import numpy as np
 
-    unfit = [
-        point_id
-        for point_id, (_, vector) in table.sample.items()
-        if not np.isfinite(vector).all() or not vector.any()
-    ]
-    numbers = {
-        "vector_size": vector_size(table.embedding),
-        "vectors_read": len(table.sample),
-        "vectors_unfit": len(unfit),
-    }
-    if not unfit:
+    numbers: dict[str, int] = {}
+    wrong: str | None = None
+    for vector in table.vectors:
+        sample = {id_: numbers_in(stored) for id_, (_, stored) in table.sample_of(vector).items()}
+        unfit = [
+            id_ for id_, each in sample.items() if not np.isfinite(each).all() or not each.any()
+        ]
+        if vector.options and not vector.keywords:
+            numbers[vector.number("vector_size")] = vector_size(vector.options)
+        numbers |= {
+            vector.number("vectors_read"): len(sample),
+            vector.number("vectors_unfit"): len(unfit),
+        }
+        if unfit and wrong is None:
+            of = "" if vector.is_main else f" `{vector.name}`"
+            wrong = (
+                f"{len(unfit)} of {len(sample)} vectors{of} are zero or not finite, so no search "
+                f"finds them, say that of point {unfit[0]}. Delete such points and materialize the "
+                "asset."
+            )
+    if wrong is None:
         return Finding(True, "Vectors have the model's size and are finite.", numbers)
-    return Finding(
-        False,
-        f"{len(unfit)} of {len(table.sample)} vectors are zero or not finite, so no search "
-        f"finds them, say that of point {unfit[0]}. Delete such points and materialize the "
-        "asset.",
-        numbers,
-    )
-
-
-def search_finds_row(table: CheckedTable) -> Finding:
-    """A search for the text of a row finds the row, or one that is just as near."""
-    import numpy as np
-
-    row = _row_to_search_for(table)
-    if row is None:
-        return Finding(True, "No row has a vector of the columns that are embedded now.")
-    point_id, text, stored = row
-    try:
-        vector = load_embedder(table.embedding).embed([text])[0]
-    except EmbeddingError as error:
-        return Finding(False, f"The text could not be embedded: {error}")
-    hits = table.connection.request(
-        table.connection.client.query_points,
-        table.collection,
-        query=vector.tolist(),
-        using=table.embedding.vector_name,
-        limit=1,
-        with_payload=False,
-        with_vectors=[table.embedding.vector_name],
-    ).points
-    found: Any = hits[0].vector if hits else None
-    nearest = np.asarray(found[table.embedding.vector_name] if found else vector * 0)
-    # The score is of whatever distance the collection has.
-    own, best = _similarity(vector, stored), _similarity(vector, nearest)
-    numbers = {"similarity_of_row": round(own, 4), "similarity_of_best_hit": round(best, 4)}
-    if own < _SAME:
-        return Finding(
-            False,
-            f"Point {point_id} is not found by its text, since its vector is that of another "
-            "text or was made by another model. Delete such points and materialize the asset.",
-            numbers,
-        )
-    # By the dot product, one that is longer may be nearer.
-    if best < _SAME and vector @ nearest < vector @ stored:
-        return Finding(
-            False,
-            f"A search for the text of point {point_id} does not find it, though its vector "
-            "is right. Is the collection's vector index damaged?",
-            numbers,
-        )
-    return Finding(True, "A search for the text of a row finds it.", numbers)
-
-
-def _similarity(one: Any, other: Any) -> float:
-    """Cosine similarity; 0 where one of the vectors is."""
-    import numpy as np
-
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(one @ other) / lengths if lengths else 0.0
-
-
-def _row_to_search_for(table: CheckedTable) -> tuple[str, str, Any] | None:
-    """The id, text and vector of a row."""
-    return next(_rows_with_vectors(table), None)
-
-
-def _rows_with_vectors(table: CheckedTable) -> Iterator[tuple[str, str, Any]]:
-    """The id, text and vector of the rows of the sample."""
-    made_by = Fingerprints.of(table.plan, table.embedding)
-    for point_id, (payload, vector) in table.sample.items():
-        row = Row.of(dict(payload), table.plan, made_by, size=0, point_id=point_id)
-        # Rows that came when other columns were embedded have the vector of another text.
-        if row.text and row.hashes[EMBEDDING_HASH] == payload.get(EMBEDDING_HASH):
-            yield point_id, row.text, vector
+    return Finding(False, wrong, numbers)
 
 
 def no_text_cut(table: CheckedTable) -> Finding:
     """The last load cut no text, nor is one of the longest texts of a sample too long."""
-    texts = [(text, point_id) for point_id, text, _ in _rows_with_vectors(table)]
-    tried = heapq.nlargest(_TRIED_TEXTS, texts, key=lambda each: len(each[0]))
-    try:
-        embedder = load_embedder(table.embedding)
-        in_work = embedder.start([text for text, _ in tried])
-        in_work.result()
-    except EmbeddingError as error:
-        return Finding(False, f"The model could not be loaded: {error}")
-    numbers = {
-        "texts_read": len(texts),
-        "texts_cut_by_last_load": table.last_load.texts_cut if table.last_load else 0,
-        "tokens_cut_of_longest": max(in_work.cut.values(), default=0),
-    }
-    if not in_work.cut and not numbers["texts_cut_by_last_load"]:
+    cut_by_load = table.last_load.texts_cut if table.last_load else 0
+    numbers = {"texts_cut_by_last_load": cut_by_load}
+    windows, examples = set[str](), list[str]()
+    for vector in table.vectors:
+        if vector.options is None:  # which takes texts of any length
+            continue
+        texts = [(row.text, row.id) for row in table.texts_of(vector)]
+        tried = heapq.nlargest(_TRIED_TEXTS, texts, key=lambda each: len(each[0]))
+        try:
+            embedder = load_embedder(vector.options)
+            in_work = embedder.start([text for text, _ in tried])
+            in_work.result()
+        except EmbeddingError as error:
+            return Finding(False, f"The model could not be loaded: {error}")
+        numbers |= {
+            vector.number("texts_read"): len(texts),
+            vector.number("tokens_cut_of_longest"): max(in_work.cut.values(), default=0),
+        }
+        if in_work.cut or cut_by_load:
+            windows |= {f" of {embedder.max_tokens:,} tokens"} if embedder.max_tokens else set()
+            examples += [f", say that of point {tried[min(in_work.cut)][1]}"] if in_work.cut else []
+    if not examples and not cut_by_load:
         return Finding(True, "No text is longer than the model's window.", numbers)
-    window = f" of {embedder.max_tokens:,} tokens" if embedder.max_tokens else ""
-    example = f", say that of point {tried[min(in_work.cut)][1]}" if in_work.cut else ""
+    window = windows.pop() if len(windows) == 1 else ""
     return Finding(
         False,
-        f"Texts are longer than the model's window{window}{example}, so no search finds what their "
-        "ends say. Split such texts into several rows, embed fewer columns, or take a model with "
-        "a larger window.",
+        f"Texts are longer than the model's window{window}{next(iter(examples), '')}, so no search "
+        "finds what their ends say. Split such texts into several rows, embed fewer columns, or "
+        "take a model with a larger window.",
         numbers,
     )
 
 
 def unfit_vectors(table: CheckedTable) -> Finding | None:
-    """Why the vectors cannot be those of the model; None if they can."""
-    vectors, model = vector_params(table.info), table.embedding
-    params = vectors.get(model.vector_name)
+    """Why the vectors cannot be those of the models; None if they can."""
+    for vector in table.vectors:
+        said = _why_unfit(table, vector)
+        if said is not None:
+            return said
+    return None
+
+
+def _why_unfit(table: CheckedTable, vector: CheckedVector) -> Finding | None:
+    vectors, model = vector_params(table.info), vector.options
+    lost = Finding(
+        False,
+        f"Collection `{table.collection}` has no vector `{vector.name}` any more. Materialize the "
+        "asset, which makes it anew.",
+    )
+    if vector.keywords or model is None:
+        there = table.info.config.params.sparse_vectors or {}
+        return None if vector.name in there else lost
+    params = vectors.get(vector.name)
+    if params is None and not vector.is_main:
+        return lost
     try:
         size = vector_size(model)
     except EmbeddingError as error:
         return Finding(False, str(error))
     if params and params.size == size:
         return None
-    holds = [f"`{name}` of size {params.size}" for name, params in vectors.items()]
+    holds = [f"`{name}` of size {each.size}" for name, each in vectors.items()]
     return Finding(
         False,
         f"Collection `{table.collection}` has {' and '.join(holds) or 'no vectors'}, but the "
-        f"model '{model.model}' makes `{model.vector_name}` of size {size}. Set "
+        f"model '{model.model}' makes `{vector.name}` of size {size}. Set "
         "`model` to the one it was loaded with, or materialize the asset, which embeds all "
         "rows anew.",
         {"model_size": size},

@@ -214,7 +214,7 @@ class TestWithALoad:
 
     def test_a_check_that_qdrant_refuses_does_not_undo_the_load(self, dataset, model):
         with ServerProcess() as server:
-            server.fault("answer", status=400, message="no search today", operation="query")
+            server.fault("answer", status=400, message="no search today", operation="query_batch")
             qdrant = QdrantResource(location=server.url, **model)
             assets = build_qdrant_assets(dlt_source=films(), dataset_name=dataset, checks=True)
             result = dg.materialize([assets], resources={"qdrant": qdrant})
@@ -348,8 +348,8 @@ class TestApartFromLoads:
         from qdrant_client import QdrantClient
 
         cinema.load()
-        nothing = models.QueryResponse(points=[])
-        monkeypatch.setattr(QdrantClient, "query_points", lambda *_, **__: nothing)
+        nothing = [models.QueryResponse(points=[])]
+        monkeypatch.setattr(QdrantClient, "query_batch_points", lambda *_, **__: nothing)
         failing = cinema.failing()
         assert "does not find it, though its vector is right" in failing["search_finds_row"]
 
