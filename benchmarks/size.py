@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from typing import Any
 
-VECTOR_SIZE = 8
+from benchmarks.stand_in import replace_the_model
 
 _PAGE = 1_000
 
@@ -34,7 +32,7 @@ def main() -> None:
     from dagster_qdrant.destination import qdrant
 
     if given.vectors:
-        _replace_the_model(given.vectors)
+        replace_the_model(given.vectors)
     resource = dlt.resource(
         rows_of(given.rows, nested=given.nested),
         name="products",
@@ -66,38 +64,6 @@ def rows_of(count: int, *, nested: bool = False) -> Iterator[list[dict[str, Any]
         for row in rows if nested else ():
             row["tags"] = [f"tag {row['id'] % 7}", "product"]
         yield rows
-
-
-def vectors_of(texts: Sequence[str], size: int = VECTOR_SIZE) -> Any:
-    """Small vectors that follow from the texts, quickly."""
-    import numpy as np
-
-    seeds = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.uint64)
-    spread = seeds[:, None] * np.arange(1, size + 1, dtype=np.uint64)
-    return (spread % 1_000).astype(np.float32) / 1_000 + 0.001
-
-
-def _replace_the_model(size: int) -> None:
-    """A real model would take hours, and its memory does not depend on the number of rows."""
-    from dagster_qdrant.embedding import embedder, local, options
-
-    class Embedder:
-        vector_size = size
-        max_tokens = None
-
-        def __init__(self, given: options.EmbeddingOptions, *, ahead: bool) -> None:
-            self.options = given
-
-        def start(self, texts: Sequence[str]) -> local.TextsInModel:
-            made: Future[Any] = Future()
-            made.set_result(vectors_of(texts, size))
-            jobs = [(list(range(len(texts))), made)]
-            return local.TextsInModel(jobs, (len(texts), size), len(texts))
-
-    known: Any = options.EmbeddingOptions
-    known.vector_size = property(lambda _: size)
-    seam: Any = embedder
-    seam.TextEmbedder = Embedder
 
 
 if __name__ == "__main__":

@@ -12,17 +12,16 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import dagster as dg
 import dlt
 
-from benchmarks.size import VECTOR_SIZE, rows_of, vectors_of
+from benchmarks.size import rows_of
+from benchmarks.stand_in import replace_the_model
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
 
 _GIVEN = "BENCHMARK_WORKERS"
+_VECTOR_SIZE = 8
 
 
 def main() -> None:
@@ -65,7 +64,7 @@ def _seconds(done: str, log: str) -> list[float]:
 
 def job_of() -> dg.JobDefinition:
     given = json.loads(os.environ[_GIVEN])
-    _wait_instead_of_a_model(given["milliseconds"] / 1000)
+    replace_the_model(_VECTOR_SIZE, seconds=given["milliseconds"] / 1000)
     resource = dlt.resource(
         rows_of(given["rows"]), name="products", write_disposition="merge", primary_key="id"
     )
@@ -82,31 +81,6 @@ def job_of() -> dg.JobDefinition:
         },
         jobs=[dg.define_asset_job("load", executor_def=executor)],
     ).resolve_job_def("load")
-
-
-def _wait_instead_of_a_model(seconds: float) -> None:
-    from dagster_qdrant.embedding import embedder, local, options
-
-    class Embedder:
-        vector_size = VECTOR_SIZE
-        max_tokens = None
-
-        def __init__(self, given: options.EmbeddingOptions, *, ahead: bool) -> None:
-            self.options = given
-            self._model = ThreadPoolExecutor(1)
-
-        def start(self, texts: Sequence[str]) -> local.TextsInModel:
-            def wait() -> Any:
-                time.sleep(seconds * len(texts))
-                return vectors_of(texts)
-
-            jobs = [(list(range(len(texts))), self._model.submit(wait))]
-            return local.TextsInModel(jobs, (len(texts), VECTOR_SIZE), len(texts))
-
-    known: Any = options.EmbeddingOptions
-    known.vector_size = property(lambda _: VECTOR_SIZE)
-    seam: Any = embedder
-    seam.TextEmbedder = Embedder
 
 
 if __name__ == "__main__":
