@@ -403,7 +403,11 @@ def _found(
 ) -> list[list[Hit]]:
     """What Qdrant finds for each text, the best first."""
     if ways.chunked:
-        rows = ways.chunked.search(connection, vectors, asked.wanted, asked.fused, asked.passages)
+        by = [rescored for rescored in asked.rescored if rescored]
+        first = Wanted(by[0].depth, query_filter=asked.wanted.query_filter) if by else asked.wanted
+        rows = ways.chunked.search(connection, vectors, first, asked.fused, asked.passages)
+        if by:
+            rows = ways.chunked.rescored(connection, rows, by, asked.wanted)
         return [[Hit(r.id, r.score, r.payload, r.passages) for r in each] for each in rows]
     requests = [
         query_request(each, asked.wanted, asked.fused, rescored)

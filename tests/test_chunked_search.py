@@ -176,3 +176,38 @@ def test_the_next_row_takes_the_place_of_one_that_is_not_there(search, resource,
         client.delete(f"{dataset}_docs", [first.id])
     assert search("Venus is a planet of the sun", limit=2) == [second, third]
     assert search("Venus is a planet of the sun", limit=1, offset=1) == [third]
+
+
+def test_rows_that_chunks_found_are_reranked_by_a_vector_of_theirs(
+    load: Load, resource, dataset, colbert
+):
+    titles = ["Our solar system", "Wheels", None, "Cooking", "A planet", "Roads"]
+    rows = [row | {"title": title} for row, title in zip(ROWS, titles, strict=True)]
+    docs = dlt.resource(rows, name="docs", write_disposition="merge", primary_key="id")
+    vectors = {"title": "title", "tokens": {**colbert, "columns": ["title"]}}
+    load(qdrant_adapter(docs, embed="body", chunk=10, vectors=vectors, keywords=True))
+
+    def search(text, **how):
+        return resource.search(dataset, "docs", text, **how)
+
+    text = "Venus is a planet of the sun"
+    for name in vectors:
+        # All that have the vector, in its order and with its scores, and with their passages.
+        alone = search(text, using=name)
+        hits = search(text, rerank=name)
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in alone]
+        assert ids(hits)[0] == 4
+        assert 2 not in ids(hits)
+        texts = [passage.text for passage in hits[0].passages]
+        assert texts == ["Saturn is a planet of the sun. "] * 3
+        assert ids(search(text, rerank=name, limit=2, offset=1)) == ids(hits)[1:3]
+        least = hits[1].score - 0.001
+        assert ids(search(text, rerank=name, score_threshold=least)) == ids(hits)[:2]
+        # Of the nearest row alone.
+        assert ids(search(text, rerank={"model": name, "candidates": 1}, limit=1)) == [1]
+        below = models.FieldCondition(key="rank", range=models.Range(lt=3))
+        how = {"query_filter": models.Filter(must=[below]), "mode": "keywords", "rerank": name}
+        some, none = search([text, "of the"], **how)
+        assert (set(ids(some)), none) == ({0, 1}, [])
+    with pytest.raises(Exception, match="no cross-encoder.*_docs` can be reranked by `title` or"):
+        search(text, rerank="titles")

@@ -82,6 +82,17 @@ def test_the_columns_that_a_row_is_found_by_are_read(
         resource.search(dataset, "films", "paris", rerank={**cross_encoder, "columns": "plots"})
 
 
+def test_values_of_another_type_are_read_with_any_naming(
+    load: Load, resource: QdrantResource, dataset, cross_encoder, monkeypatch
+):
+    monkeypatch.setenv("SCHEMA__NAMING", "direct")
+    for rows in ([{"id": 1, "plot": 1984}], [{"id": 2, "plot": "The streets of Brazil"}]):
+        source = dlt.resource(rows, name="films", write_disposition="merge", primary_key="id")
+        load(qdrant_adapter(source, embed="plot"))
+    hits = resource.search(dataset, "films", "streets", rerank=cross_encoder)
+    assert [(hit.payload["id"], hit.score) for hit in hits] == [(2, 2.0), (1, 1.0)]
+
+
 def test_a_model_is_loaded_once_in_a_process(
     load: Load, resource: QdrantResource, dataset, cross_encoder, monkeypatch
 ):

@@ -16,7 +16,7 @@ from dagster_qdrant.destination.tables.table_plan import DELETED
 from dagster_qdrant.errors import QdrantTerminalError
 from dagster_qdrant.qdrant.connection import Connection
 from dagster_qdrant.qdrant.points import matches
-from dagster_qdrant.qdrant.queries import Fused, Wanted, fused_scores, query_request
+from dagster_qdrant.qdrant.queries import Fused, Rescored, Wanted, fused_scores, query_request
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -72,14 +72,12 @@ class Chunked:
         rows: The collection.
         chunks: The collection of the chunks.
         not_there: The columns of rows that do not stand beside chunks.
-        vectors: The names of the vectors that rows have themselves.
         names: How the columns that all chunks have are called.
     """
 
     rows: str
     chunks: str
     not_there: frozenset[str]
-    vectors: frozenset[str] = frozenset()
     names: ChunkNames = field(default_factory=ChunkNames)
 
     def search(
@@ -132,6 +130,46 @@ class Chunked:
                 for row, score, chunks in each
             ]
             for each in shown
+        ]
+
+    def rescored(
+        self,
+        connection: Connection,
+        found: Sequence[Sequence[FoundRow]],
+        by: Sequence[Rescored],
+        wanted: Wanted,
+    ) -> list[list[FoundRow]]:
+        """Put rows that were found into the order of a vector that they have themselves.
+
+        Args:
+            connection: The way to Qdrant.
+            found: The rows for each text. Those without such a vector are left out.
+            by: The vector, and what is compared with it for each text.
+            wanted: Which rows, by the new order and its scores.
+
+        Returns:
+            The rows for each text, the best first.
+        """
+        from qdrant_client import models
+
+        by_id = [{row.id: row for row in rows} for rows in found]
+        requests = []
+        for rows, rescored in zip(by_id, by, strict=True):
+            among = models.Filter(must=[models.HasIdCondition(has_id=list(rows))])
+            of_rows = replace(wanted, query_filter=among, payload=False)
+            if rows:
+                question = {rescored.name: rescored.question}
+                requests.append(query_request(question, of_rows, Fused()))
+        responses = iter(
+            connection.request(connection.client.query_batch_points, self.rows, requests=requests)
+            if requests
+            else []
+        )
+        return [
+            [replace(rows[str(hit.id)], score=hit.score) for hit in next(responses).points]
+            if rows
+            else []
+            for rows in by_id
         ]
 
     def _refuse_filter(self, query_filter: models.Filter | None) -> None:

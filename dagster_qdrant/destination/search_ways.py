@@ -29,6 +29,7 @@ from dagster_qdrant.qdrant.connection import Connection
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from qdrant_client import models
 
     Vectors = NDArray[np.float32]
 
@@ -96,8 +97,8 @@ class SearchWays:
         columns: The columns whose text it is searched by; empty if that is not known.
         named: Its further vectors, by name.
         using: The vector that somebody named.
-        chunked: The collection of rows, where these are found by their chunks. Then all else is
-            said of the chunks' collection.
+        chunked: The collection of rows, where these are found by their chunks. Then the further
+            vectors are those of the rows, and all else is said of the chunks' collection.
     """
 
     collection: str
@@ -142,22 +143,12 @@ class SearchWays:
             except QdrantNotFoundError:  # no row had a text so far
                 ways = cls(chunks, None, None, embedding)
             not_there = frozenset(hint.chunked) - hint.index.keys()
-            names = ChunkNames.read(about(info))
-            chunked = Chunked(collection, chunks, not_there, frozenset(hint.vectors), names)
-            return replace(ways, chunked=chunked)
+            chunked = Chunked(collection, chunks, not_there, ChunkNames.read(about(info)))
+            named = _named_vectors(collection, hint, there, embedding)
+            return replace(ways, chunked=chunked, named=named)
         main = [name for name in there if name.startswith(VECTOR_NAME_PREFIX)]
         has_keywords = KEYWORD_VECTOR in (info.config.params.sparse_vectors or {})
-        named = {
-            name: SearchedVector(
-                collection,
-                name,
-                _here(vector).options(embedding),
-                there[name].size,
-                tuple(vector.columns),
-            )
-            for name, vector in hint.vectors.items()
-            if name in there
-        }
+        named = _named_vectors(collection, hint, there, embedding)
         if not main and not has_keywords and not named:
             raise QdrantTerminalError(
                 f"Collection `{collection}` has no vectors to search. Wrap the resource with "
@@ -182,6 +173,11 @@ class SearchWays:
             columns = tuple(said.columns if said else ()) or columns
         return cls(collection, dense, keywords, embedding, columns, named, using)
 
+    @property
+    def rows(self) -> str:
+        """The collection of the rows."""
+        return self.chunked.rows if self.chunked else self.collection
+
     def chosen(self, mode: str) -> list[str]:
         """The ways that a mode means here. A vector that somebody named is searched alone.
 
@@ -194,7 +190,7 @@ class SearchWays:
             asked["auto"] = ["keywords" if self.using == KEYWORD_VECTOR else "dense"]
         ways = asked.get(mode, [mode])
         unsaid = self.dense is None and self.named and self.using is None
-        if unsaid and (mode == "auto" or "dense" in ways):
+        if unsaid and not self.chunked and (mode == "auto" or "dense" in ways):
             raise QdrantTerminalError(
                 f"Collection `{self.collection}` has the vectors "
                 f"{', '.join(f'`{name}`' for name in self.named)}. Say which one is searched, "
@@ -216,16 +212,10 @@ class SearchWays:
         """The vector by which rows are reranked; None if a cross-encoder does it.
 
         Raises:
-            QdrantTerminalError: If rows are found by their chunks, which have no such vector.
+            QdrantTerminalError: If it is neither a vector nor a cross-encoder.
             QdrantConfigurationError: If something is said that only cross-encoders have.
         """
         name = rerank.model
-        if self.chunked and name in self.chunked.vectors:
-            raise QdrantTerminalError(
-                f"`rerank` names the vector `{name}` of `{self.chunked.rows}`, whose rows are "
-                "found by the chunks of their texts. Rerank by a cross-encoder, or search with "
-                f"`using={name!r}`."
-            )
         vector = self.named.get(name)
         if vector and (rerank.columns or rerank.model_path):
             raise QdrantConfigurationError(
@@ -237,7 +227,7 @@ class SearchWays:
                 _ = rerank.options(self.configured).description
             except EmbeddingError as error:
                 raise QdrantTerminalError(
-                    f"{error} Of its vectors, `{self.collection}` can be reranked by "
+                    f"{error} Of its vectors, `{self.rows}` can be reranked by "
                     f"{' or '.join(f'`{each}`' for each in self.named)}."
                 ) from error
         return vector
@@ -263,6 +253,26 @@ class SearchWays:
                 if of_keywords.indices:  # a question of stopwords alone has none
                     vectors[KEYWORD_VECTOR] = of_keywords
         return found
+
+
+def _named_vectors(
+    collection: str,
+    hint: TableHint,
+    there: Mapping[str, models.VectorParams],
+    embedding: EmbeddingOptions,
+) -> dict[str, SearchedVector]:
+    """The further vectors that a collection has."""
+    return {
+        name: SearchedVector(
+            collection,
+            name,
+            _here(vector).options(embedding),
+            there[name].size,
+            tuple(vector.columns),
+        )
+        for name, vector in hint.vectors.items()
+        if name in there
+    }
 
 
 def _here(made_by: _T) -> _T:

@@ -1,10 +1,9 @@
 """Rows have a vector of each token of their text, by which they are found or put in order."""
 
-import dlt
 import numpy as np
 import pytest
 
-from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
+from dagster_qdrant import QdrantResource, QdrantTerminalError
 from dagster_qdrant.destination.tables import table_plan
 from dagster_qdrant.destination.writing import text_vectors
 from dagster_qdrant.embedding.embedder import load_embedder
@@ -126,9 +125,3 @@ def test_what_cannot_work_is_refused(load: Load, resource: QdrantResource, datas
         resource.search(dataset, "films", "a", rerank="token")
     with pytest.raises(QdrantConfigurationError, match="`columns` and `model_path` have no effect"):
         resource.search(dataset, "films", "a", rerank={"model": "tokens", "columns": ["plot"]})
-    chunked = dlt.resource(ROWS, name="chunked", write_disposition="merge", primary_key="id")
-    load(qdrant_adapter(chunked, **said(colbert), chunk=True))
-    with pytest.raises(QdrantTerminalError, match="found by the chunks of their texts"):
-        resource.search(dataset, "chunked", "love", rerank="tokens")
-    [hit] = resource.search(dataset, "chunked", "love in Paris", 1, using="tokens")
-    assert hit.payload["id"] == 2
