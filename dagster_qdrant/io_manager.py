@@ -253,8 +253,8 @@ class QdrantIOManager(ConfigurableIOManager):
             keys = list(context.asset_partition_keys)
             which = f" in partition {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}"
         raise DagsterInvariantViolationError(
-            f"The asset {key} was not materialized{which}, so it has no collection that input "
-            f"`{context.name}` could be. Materialize {key} first."
+            f"The asset {key} was not materialized{which}, so there is no collection for input "
+            f"`{context.name}`. Materialize {key} first."
         )
 
     def _is_there(self, collection: str) -> bool:

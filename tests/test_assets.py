@@ -305,7 +305,7 @@ class TestRuns:
         assert (metadata["rows_reused"], metadata["points_unchanged"]) == (2, 2)
         assert all(metadata[f"seconds_{step}"] >= 0 for step in ("embedding", "writing"))
         assert re.fullmatch(
-            r"2 rows loaded in [\d.]+ s: 0 embedded, 2 with vectors that were there, 2 unchanged\.",
+            r"2 rows loaded in [\d.]+ s: 0 embedded, 2 reused, 2 points unchanged\.",
             metadata["summary"],
         )
         details = metadata["details"].replace("\\", "")
@@ -516,7 +516,9 @@ class TestFailures:
         )
         result = run(assets, resource, raise_on_error=False)
         [failure] = [event for event in result.all_events if event.is_step_failure]
-        assert "no key, so its rows cannot be told apart" in failure.step_failure_data.error.message
+        assert (
+            "no key, by which its rows are distinguished" in failure.step_failure_data.error.message
+        )
 
     def test_an_unknown_model_is_refused_before_the_source_is_read(
         self, qdrant_target: Target, dataset

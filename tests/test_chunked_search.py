@@ -105,6 +105,8 @@ def test_an_asset_counts_rows_and_beside_them_chunks(resource, dataset):
     assert (shown["rows_without_text"], shown["texts_embedded"]) == (1, 6)
     assert shown["chunks"] == shown["chunks_loaded"] == shown["chunks_embedded"] == 72
     assert "rows_embedded" not in shown
+    assert "7 rows loaded in" in shown["summary"]
+    assert "72 chunks embedded" in shown["summary"]
     columns = {column.name: column for column in shown["dagster/column_schema"].columns}
     assert "in chunks" in columns["body"].constraints.other
     first, *others = shown["nearest"].split("| --- |")[-1].strip().splitlines()

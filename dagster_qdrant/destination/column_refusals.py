@@ -80,7 +80,7 @@ def refuse_unfit_indexes(table: TTableSchema, plan: TablePlan) -> None:
         if name in plan.numbers and name in plan.key:
             raise QdrantTerminalError(
                 f"Table `{plan.table_name}` is to index `{name}` as a number, which is a decimal "
-                "in its key. Rows are told apart by all of its digits, and a number may lose some. "
+                "in its key. A key needs all of its digits, and a number may lose some. "
                 f"Say `index={{'{name}': 'keyword'}}`, or take it out of `index`."
             )
 

@@ -25,6 +25,7 @@ def missing_index(words: str, what: str, collection: str) -> str | None:
     column, kinds = found[1], [kind.strip() for kind in found[2].split(",")]
     index = f"{{{column!r}: {kinds[0]!r}}}" if len(kinds) == 1 else f"[{column!r}]"
     return (
-        f"{what[0].upper()}{what[1:]} asks for `{column}`, which `{collection}` has no such index "
-        f"of. Declare it with `qdrant_adapter(..., index={index})`; the next load makes it."
+        f"{what[0].upper()}{what[1:]} needs a payload index on `{column}`, which `{collection}` "
+        f"lacks. Declare it with `qdrant_adapter(..., index={index})`; the next load that brings "
+        "rows makes it."
     )

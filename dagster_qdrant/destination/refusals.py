@@ -78,9 +78,9 @@ def refuse_merge_without_key(table: TTableSchema, plan: TablePlan) -> None:
         )
     if not plan.key:
         raise QdrantTerminalError(
-            f"Table `{name}` has the write disposition 'merge' but no key, so its rows cannot be "
-            "told apart. Give the resource a `primary_key` (of one column or several), or use "
-            "the write disposition 'append' or 'replace'."
+            f"Table `{name}` has the write disposition 'merge' but no key, by which its rows "
+            "are distinguished. Give the resource a `primary_key` (of one column or several), "
+            "or use the write disposition 'append' or 'replace'."
         )
     if plan.is_parent and not get_columns_names_with_prop(table, "primary_key"):
         raise QdrantTerminalError(

@@ -121,7 +121,7 @@ def _refuse_without_hub(options: EmbeddingOptions) -> None:
         except Exception as error:
             if wait is None:
                 reason = " ".join(f"The model hub cannot be used: {error}".split())
-                raise DownloadError(_not_downloaded(options, reason)) from error
+                raise DownloadError(_not_downloaded(options, reason)) from None
         pause(wait)
 
 
@@ -227,7 +227,7 @@ def _not_loaded(options: EmbeddingOptions, error: Exception) -> str:
                 f"{message} The folder lacks {' and '.join(f'`{name}`' for name in lacks)}. "
                 "`model_path` has to name a folder with all files of this model."
             )
-        return f"{message} Does the folder that `model_path` names hold this model, unharmed?"
+        return f"{message} Does `model_path` name this model's folder, and are its files whole?"
     if _is_offline(options) and not _is_here(options):
         asked = "`local_files_only`" if options.local_files_only else "HF_HUB_OFFLINE"
         return (

@@ -75,22 +75,26 @@ def summary(numbers: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
         seconds: How long each step took.
 
     Example:
-        >>> summary({"rows_loaded": 1200, "rows_embedded": 3}, {"extract": 0.5, "load": 1.5})
-        '1,200 rows loaded in 2.0 s: 3 embedded.'
+        >>> numbers = {"rows_loaded": 1200, "rows_embedded": 3, "rows_reused": 1197}
+        >>> summary(numbers, {"extract": 0.5, "load": 1.5})
+        '1,200 rows loaded in 2.0 s: 3 embedded, 1,197 reused.'
     """
     done = [
         f"{numbers[name]:,} {words}"
         for name, words in (
             ("rows_embedded", "embedded"),
-            ("rows_reused", "with vectors that were there"),
-            ("points_unchanged", "unchanged"),
+            ("rows_reused", "reused"),
+            ("chunks_embedded", "chunks embedded"),
+            ("chunks_reused", "chunks reused"),
+            ("points_unchanged", "points unchanged"),
             ("rows_deleted", "deleted"),
             ("rows_without_text", "without text"),
             ("texts_cut", "texts cut"),
         )
-        if numbers.get(name) or (name == "rows_embedded" and name in numbers)
+        if numbers.get(name) or (name in ("rows_embedded", "chunks_embedded") and name in numbers)
     ]
-    what = f"{numbers['rows_loaded']:,} rows loaded in {sum(seconds.values()):.1f} s"
+    rows = numbers["rows_loaded"]
+    what = f"{rows:,} {'row' if rows == 1 else 'rows'} loaded in {sum(seconds.values()):.1f} s"
     return f"{what}: {', '.join(done)}." if done else f"{what}."
 
 

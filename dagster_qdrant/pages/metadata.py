@@ -137,7 +137,8 @@ def _place(client: QdrantJobClient, main: str | None) -> dict[str, Any]:
     if uri := connection.collection_uri(collection):
         place["dagster/uri"] = MetadataValue.text(uri)
     if dashboard := connection.dashboard_url(collection):
-        place["dashboard"] = MetadataValue.url(dashboard)
+        # A link with a short text: the UI does not break a URL, and would cut off its neighbours.
+        place["dashboard"] = MetadataValue.md(f"[open](<{dashboard}>)")
     if main in client.schema.tables:
         place["write_disposition"] = str(client.prepare_load_table(main)["write_disposition"])
     return place

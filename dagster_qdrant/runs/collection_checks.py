@@ -146,7 +146,9 @@ def collection_healthy(table: CheckedTable) -> Finding:
         missing = sorted(set(table.plan.indexes) - set(table.info.payload_schema))
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        problems.append(f"it lacks the payload index on {names}, which the next load restores")
+        problems.append(
+            f"it lacks the payload index on {names}, which the next load that brings rows restores"
+        )
     numbers = {
         "status": table.info.status.value,
         "points": table.info.points_count or 0,

@@ -197,8 +197,8 @@ def _refuse_replace_of_many(
     if replaced:
         raise DagsterInvariantViolationError(
             f"This run loads {partitions} partitions at once and replaces "
-            f"{', '.join(f'`{name}`' for name in replaced)}, but which partition a row belongs to "
-            "cannot be told. Give `run` a function that makes the source of a partition "
+            f"{', '.join(f'`{name}`' for name in replaced)}, but its source does not say to which "
+            "partition a row belongs. Give `run` a function that makes the source of a partition "
             "(`dlt_source=lambda key: ...`), or the assets "
             "`backfill_policy=BackfillPolicy.multi_run()`."
         )

@@ -125,9 +125,9 @@ def no_text_cut(table: CheckedTable) -> Finding:
     window = windows.pop() if len(windows) == 1 else ""
     return Finding(
         False,
-        f"Texts are longer than the model's window{window}{next(iter(examples), '')}, so no search "
-        "finds what their ends say. Split such texts into several rows, embed fewer columns, or "
-        "take a model with a larger window.",
+        f"Texts are longer than the model's window{window}{next(iter(examples), '')}, so searches "
+        "do not find what was cut off. Set `chunk=True` in `qdrant_adapter`, embed fewer columns, "
+        "or take a model with a larger window.",
         numbers,
     )
 

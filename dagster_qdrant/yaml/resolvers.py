@@ -57,7 +57,7 @@ class RetryPolicyModel(BaseModel):
         default=None, description="How the delay grows."
     )
     jitter: Optional[Literal["full", "plus_minus"]] = Field(
-        default=None, description="How chance changes the delay."
+        default=None, description="How the delay is randomized."
     )
 
 

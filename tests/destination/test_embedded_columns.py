@@ -110,7 +110,7 @@ def test_a_resource_that_is_wrapped_no_longer_is_not_embedded(
     run(films(["title"], adapter=adapter))
     with caplog.at_level("WARNING", "dagster_qdrant"):
         run(films(None, FILMS[:1]))
-    assert "nobody asks for that any more. Its 2 points are written without vectors" in caplog.text
+    assert "no hint asks for any more. Its 2 points are written without vectors" in caplog.text
     assert texts() == {}
     assert [row["id"] for row in qdrant_target.rows(f"{dataset}_films")] in ([1, 2], [2, 1])
     run(films(None))

@@ -199,7 +199,7 @@ def test_in_strict_mode_nested_rows_go_and_a_filter_needs_its_index(
     )
     for table in ("films", "films__items", "films__items__tags"):
         client.update_collection(f"{dataset}_{table}", strict_mode_config=strict)
-    with pytest.raises(QdrantTerminalError, match="The filter asks for `note`.*index="):
+    with pytest.raises(QdrantTerminalError, match="filter needs a payload index on `note`.*index="):
         resource.delete_rows(dataset, "films", of("order 1", "note"))
     gone = resource.delete_rows(dataset, "films", of(ADA))
     assert gone == {"films": 1, "films__items": 1, "films__items__tags": 2}

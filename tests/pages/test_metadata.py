@@ -98,7 +98,9 @@ class TestCollection:
             assert "dashboard" not in metadata
         else:
             url = qdrant_target.options["location"]
-            assert metadata["dashboard"] == f"{url}/dashboard#/collections/{dataset}_films"
+            assert (
+                metadata["dashboard"] == f"[open](<{url}/dashboard#/collections/{dataset}_films>)"
+            )
 
     @pytest.mark.parametrize(
         ("options", "url"),

@@ -63,7 +63,7 @@ def test_keywords_are_counted_and_their_loss_is_found(
         client.update_collection(f"{dataset}_films", metadata={"dagster_qdrant": about})
     evaluation = check("keyword_lengths_fit")
     assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "Its texts have 2.0 words in the mean" in (evaluation.description or "")
+    assert "Its texts have 2.0 words on average" in (evaluation.description or "")
 
 
 def test_assets_without_keywords_have_no_check_of_them(dataset: str):

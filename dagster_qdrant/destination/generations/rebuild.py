@@ -224,7 +224,7 @@ def _announce(
         return
     if not plan.embed:
         logger.warning(
-            "Collection `%s` was embedded with %s of %s, and nobody asks for that any more. Its %d "
+            "Collection `%s` was embedded with %s of %s, which no hint asks for any more. Its %d "
             "points are written without %svectors. (To keep them, wrap the resource with "
             "`qdrant_adapter(resource, embed=[...])`, each time that it is loaded.)",
             plan.collection,
@@ -244,7 +244,7 @@ def _announce(
         raise QdrantTerminalError(f"Table `{plan.table_name}`: {error}") from error
     seconds = (time.monotonic() - start) * total / max(1, len(sample))
     logger.warning(
-        "Collection `%s` was embedded with %s of %s%s, and is to be with %s of %s%s. All of its "
+        "Collection `%s` was embedded with %s of %s%s. Now %s of %s%s is asked for. All of its "
         "%d points are embedded again, in about %s. The former ones can be searched until then.",
         plan.collection,
         made.get("model", "another model"),
@@ -266,7 +266,7 @@ def _what_changes(
         return "vectors beside the main one"
     if not _holds_keywords(plan, before):
         return "keywords"
-    return "indexes of decimals, which are numbers where they are indexed"
+    return "indexes of decimals, and stores indexed decimals as numbers"
 
 
 def _columns(names: Any) -> str:

@@ -40,7 +40,7 @@ def about_owner(load: LoadRecord) -> str:
     """What to know of a load's owner, for who waits for it."""
     run = f"run {load.owner.partition(' ')[0]}"
     if state_of_owner(load.owner) is None:
-        return f"{run}, of which nothing is known here: it is waited for {_PATIENCE / 3600:.0f} h"
+        return f"{run}, which this Dagster does not know: it is waited for {_PATIENCE / 3600:.0f} h"
     return f"{run}; if that is dead, terminate it"
 
 

@@ -243,9 +243,9 @@ class Load:
 def _say_what_was_cut(load_id: str) -> None:
     for table_name, counts in load_reports.cut(load_id).items():
         logger.warning(
-            "Table `%s`: %d of %d texts were cut, and %d tokens left out of their vectors, so no "
-            "search finds what these say: %s. Split such texts into several rows, embed fewer "
-            "columns, or take a model with a larger window.",
+            "Table `%s`: %d of %d texts were cut, and %d tokens left out of their vectors, so "
+            "searches do not find what was cut off: %s. Set `chunk=True` in `qdrant_adapter`, "
+            "embed fewer columns, or take a model with a larger window.",
             table_name,
             counts.texts_cut,
             counts.texts,

@@ -71,9 +71,9 @@ class LoadOverError(QdrantTerminalError):
 
     def __init__(self, load_id: str, why: str) -> None:
         super().__init__(
-            f"Load {load_id}, of which this step is a part, {why}. It cannot be gone on with: "
-            "materialize the assets anew, from their first step. What is embedded already is not "
-            "embedded once more."
+            f"Load {load_id}, to which this step belongs, {why}. It cannot continue. Materialize "
+            "the assets again, from their first step. Texts that are embedded already are not "
+            "embedded again."
         )
 
 
@@ -376,10 +376,10 @@ def _report_wait(other: LoadRecord, claims: tuple[Claim, ...]) -> None:
 
 def _queued(other: LoadRecord) -> QdrantTransientError:
     return QdrantTransientError(
-        f"Load {other.load_id} of pipeline `{other.pipeline_name}` comes first, and gave no sign "
-        f"of life for {_QUEUED / 60:.0f} minutes ({about_owner(other)}). Its steps wait in a queue "
-        "perhaps, and this one may be in their way there, so it waits no longer. Run it again when "
-        "that load is complete."
+        f"Load {other.load_id} of pipeline `{other.pipeline_name}` comes first, and has been "
+        f"silent for {_QUEUED / 60:.0f} minutes ({about_owner(other)}). Its steps may be in a "
+        "queue, waiting for the place that this step takes. So this load stops waiting. Run it "
+        "again when that load is complete."
     )
 
 

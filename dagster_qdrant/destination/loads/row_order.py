@@ -68,7 +68,7 @@ def refuse_rows_without_order(load_id: str, root: TablePlan, nested: Sequence[Ta
 def _refuse_unknown_newest(plan: TablePlan, rows: Sequence[_Row]) -> None:
     if len({row.content for row in rows}) == 1:
         return
-    remedy = f"Set a `dedup_sort` column, which says it, {_REMEDY}"
+    remedy = f"Set a `dedup_sort` column, which says which row is the newest, {_REMEDY}"
     if len({row.path for row in rows}) > 1:
         place = "several files"
     elif any(row.row_id is None for row in rows):
@@ -79,9 +79,8 @@ def _refuse_unknown_newest(plan: TablePlan, rows: Sequence[_Row]) -> None:
     else:
         return
     raise QdrantTerminalError(
-        f"{_about(plan, rows)}, in {place}, whose rows have no known order, so the newest cannot "
-        f"be told. "
-        f"{remedy} {_GO_ON}"
+        f"{_about(plan, rows)}, in {place}, whose rows have no known order, so it is not known "
+        f"which row is the newest. {remedy} {_GO_ON}"
     )
 
 
@@ -112,10 +111,9 @@ def _refuse_mixed_rows(
         if count not in (len(rows), sum(not row.deleted for row in rows)):
             raise QdrantTerminalError(
                 f"{_about(root, rows)}, with different rows in `{plan.table_name}`, and it is "
-                "not known which of them belong to the newest. Use `write_disposition="
-                "{'disposition': 'merge', 'strategy': 'delete-insert'}`, with which dlt notes it, "
-                f"{_REMEDY} "
-                f"{_GO_ON}"
+                "not known which of them belong to the newest row. Use `write_disposition="
+                "{'disposition': 'merge', 'strategy': 'delete-insert'}`, with which dlt keeps "
+                f"track of it, {_REMEDY} {_GO_ON}"
             )
 
 

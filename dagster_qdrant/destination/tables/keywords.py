@@ -162,9 +162,9 @@ class Keywords:
         if not self.avg_len or 1 / _MOST_DRIFT < mean / self.avg_len < _MOST_DRIFT:
             return None
         return (
-            f"its texts have {mean:.1f} words in the mean, stopwords not counted, and its keywords "
+            f"its texts have {mean:.1f} words on average, stopwords not counted, and its keywords "
             f"are weighed by {self.avg_len:g}, so a search by keywords ranks long and short texts "
-            f"less well. Set `avg_len` to it, `keywords={{'avg_len': {mean:.1f}}}`. The next load "
+            f"less well. Set `keywords={{'avg_len': {mean:.1f}}}`. The next load that brings rows "
             "then makes the keywords of all rows anew, and embeds nothing."
         )
 

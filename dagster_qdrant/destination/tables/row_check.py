@@ -229,7 +229,7 @@ class _CheckedRows(MapItem):
             if value is None:
                 raise QdrantTerminalError(
                     f"Row {self._rows} of resource `{dlt.current.resource_name()}` has no value in "
-                    f"its key `{name}`, so it cannot be told from other rows: {str(row)[:200]}. "
+                    f"its key `{name}`, by which rows are distinguished: {str(row)[:200]}. "
                     "Fill it, choose another `primary_key`, or drop such rows with "
                     "`resource.add_filter(...)`."
                 )

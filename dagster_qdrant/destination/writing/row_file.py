@@ -108,8 +108,8 @@ class RowFile:
             missing = [name for name in plan.key if payload.get(name) is None]
             raise QdrantTerminalError(
                 f"Row {number} of table `{plan.table_name}` has no value in its key column "
-                f"{' and '.join(f'`{name}`' for name in missing)}, so it cannot be told from "
-                f"other rows: {_preview(payload)}. Fill the column, choose another "
+                f"{' and '.join(f'`{name}`' for name in missing)}, by which rows are "
+                f"distinguished: {_preview(payload)}. Fill the column, choose another "
                 "`primary_key`, or drop such rows with `resource.add_filter(...)`."
             )
         return [payload[name] for name in plan.key] if plan.key else None

@@ -196,8 +196,9 @@ def test_another_model_embeds_all_rows_again_also_those_that_do_not_come(
         return
     assert counts.embedded == 8, "those that were there, and two new ones"
     assert (
-        "was embedded with sentence-transformers/all-MiniLM-L6-v2 of `title`, and is to be with "
-        "BAAI/bge-small-en of `title`. All of its 6 points are embedded again, in about 0 s."
+        "was embedded with sentence-transformers/all-MiniLM-L6-v2 of `title`. Now "
+        "BAAI/bge-small-en of `title` is asked for. All of its 6 points are embedded again, "
+        "in about 0 s."
     ) in caplog.text
 
 

@@ -43,7 +43,7 @@ def test_they_are_counted_and_said_once_a_load_with_the_longest(loads_films, mon
     assert "the longest, of the row with `id` 3, has 906 tokens, and the model's window is 512" in (
         line
     )
-    assert "Split such texts" in line
+    assert "Set `chunk=True`" in line
     counts, cuts = loads_films(rows, write_disposition="merge", primary_key="id")
     assert (counts.texts_cut, counts.tokens_cut, cuts) == (0, 0, [])
 
