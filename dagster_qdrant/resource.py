@@ -16,6 +16,7 @@ from dagster import (
 )
 from dagster_dlt.translator import DagsterDltTranslator
 
+from dagster_qdrant.garbage_collection import end_at_once
 from dagster_qdrant.runs.options import QdrantOptions
 from dagster_qdrant.search import TableSearch
 
@@ -202,6 +203,7 @@ class QdrantResource(TableSearch, QdrantOptions):
         from dagster_qdrant.runs.step_graph import workers_of
         from dagster_qdrant.runs.worker_steps import run_step
 
+        end_at_once()
         is_asset = isinstance(context, AssetExecutionContext)
         run: Any = run_step if is_asset and workers_of(context.assets_def) > 1 else run_load
         events = run(

@@ -1,12 +1,15 @@
 """What Python's garbage collector looks through while rows are loaded."""
 
+import atexit
 import gc
 
+import dagster as dg
 import dlt
 import pytest
 
+from dagster_qdrant import build_qdrant_assets
 from dagster_qdrant.destination.load_job import TableLoader
-from dagster_qdrant.garbage_collection import only_new_collected
+from dagster_qdrant.garbage_collection import end_at_once, only_new_collected
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,14 @@ def test_what_somebody_else_froze_stays_frozen():
     with only_new_collected():
         pass
     assert gc.get_freeze_count()
+
+
+def test_a_process_that_ran_a_load_ends_without_a_last_look(resource, dataset, monkeypatch):
+    at_the_end = []
+    monkeypatch.setattr(atexit, "register", lambda function, *_, **__: at_the_end.append(function))
+    end_at_once.cache_clear()
+    films = dlt.resource([{"title": "Moon"}], name="films")
+    assets = build_qdrant_assets(dlt_source=films, dataset_name=dataset)
+    for _ in range(2):
+        dg.materialize([assets], resources={"qdrant": resource})
+    assert at_the_end.count(gc.freeze) == 1
