@@ -46,7 +46,7 @@ class FormerVersion:
 
         A load that failed, or that Dagster knows nothing of, may have changed rows, which the next
         one then finds as they should be. So a version does not stand for what is in the collection
-        if any row was written since by a load that no materialization stands for.
+        if any row was written since by a load that no materialization stands for, or removed.
 
         Args:
             context: The context of the asset.
@@ -80,7 +80,30 @@ class FormerVersion:
         names = {*tables.all, *(last.tables if last else ())}
         if version is None or _is_written_since(client, names, latest[0].timestamp, known):
             return None
-        return cls(version, None if partitions or last is None else last.rows)
+        if partitions is None and last is not None:
+            return cls(version, last.rows)
+        since = last.load_id if last else None
+        if _is_thinned_since(client, names, since or str(latest[0].timestamp), partitions):
+            return None
+        return cls(version, None)
+
+
+def _is_thinned_since(
+    client: QdrantJobClient, tables: set[str], load_id: str, partitions: list[str] | None
+) -> bool:
+    """Whether rows were removed on purpose after a load began, of some partitions if there are."""
+    try:
+        removals = client.dlt_tables.removals()
+        return any(
+            float(removal.load_id) > float(load_id) and any(removal.removed or {})
+            for removal in removals
+            for claim in removal.claims
+            if claim.name in tables and (not partitions or claim.part in (None, *partitions))
+        )
+    except QdrantNotFoundError:  # no books, so nothing was loaded
+        return False
+    except (QdrantError, ValueError):  # no index yet, or load ids that are not dlt's
+        return True
 
 
 def data_version(

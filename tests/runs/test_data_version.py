@@ -3,6 +3,7 @@
 import dagster as dg
 import dlt
 import pytest
+from qdrant_client import models
 
 from dagster_qdrant import (
     QdrantDltTranslator,
@@ -183,6 +184,38 @@ class TestDataVersion:
         assert one != two
         assert version.after(assets=assets, partition_key="1") == one
         assert version.after(assets=assets, partition_key="2") == two
+
+    @pytest.mark.parametrize("disposition", ["append", "replace"])
+    def test_rows_of_a_partition_that_were_removed_make_a_new_one(
+        self, version, memory, disposition
+    ):
+        rows = {"1": [{"id": 1, "title": "Moon"}], "2": [{"id": 2, "title": "Her"}]}
+
+        @qdrant_assets(
+            dlt_source=films(write_disposition=disposition),
+            dataset_name=DATASET,
+            partitions_def=dg.StaticPartitionsDefinition(["1", "2"]),
+        )
+        def assets(context: dg.AssetExecutionContext, qdrant: QdrantResource):
+            source = films(rows[context.partition_key], write_disposition=disposition)
+            yield from qdrant.run(context, dlt_source=source)
+
+        def after(partition):
+            return version.after(assets=assets, partition_key=partition)
+
+        one, two = after("1"), after("2")
+        rows["1"] = []
+        if disposition == "replace":
+            memory.drop_partition(DATASET, "films", "1")
+        else:
+            rows["2"] = []
+            match = models.FieldCondition(key="id", match=models.MatchValue(value=1))
+            memory.delete_rows(DATASET, "films", models.Filter(must=[match]))
+        less = after("1")
+        assert less != one
+        assert after("1") == less
+        # Which partition the rows of a filter were of is not known.
+        assert (after("2") == two) == (disposition == "replace")
 
     @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
     def test_nothing_downstream_runs_for_a_load_that_changed_nothing(self, version):

@@ -330,6 +330,18 @@ class DltTables:
         loads = [self._load_record(point.payload or {}) for points in pages for point in points]
         return [load for load in loads if any(claim.name == table_name for claim in load.claims)]
 
+    def removals(self) -> list[LoadRecord]:
+        """The complete loads that did no more than remove rows."""
+        names = (C_DLT_LOADS_TABLE_LOAD_ID, "status", "claims", "removed")
+        fields = list(map(self._field, names))
+        condition = {
+            self._field("status"): int(LoadStatus.COMPLETE),
+            self._field("pipeline_name"): [PARTITION_DROP, ROW_DELETION],
+        }
+        pages = self._collections.pages(self._loads, matches(condition), payload=fields, page=1000)
+        loads = [self._load_record(point.payload or {}) for points in pages for point in points]
+        return [load for load in loads if load.removed is not None]
+
     def unfinished_loads(self) -> list[LoadRecord]:
         """The loads that run, and those that ended without being complete."""
         unfinished = [int(LoadStatus.RUNNING), int(LoadStatus.FAILED)]

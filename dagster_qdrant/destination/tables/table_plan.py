@@ -434,6 +434,7 @@ def dlt_indexes_of(table_name: str, schema: Schema) -> Mapping[str, Mapping[str,
         schema.loads_table_name: {
             field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
             field("status"): "integer",
+            field("pipeline_name"): "keyword",
         },
         schema.state_table_name: {
             field("pipeline_name"): "keyword",
