@@ -10,6 +10,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant import QdrantTerminalError, QdrantTransientError, qdrant_adapter
 from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.writing.load_counts import load_reports
+from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.embedding import embedder as embedder_room
 from dagster_qdrant.qdrant.local_places import LocalPlaces
 from tests.conftest import Load
@@ -68,16 +69,24 @@ def test_windows_overlap_and_still_embed_a_text_once(
 
 def test_the_last_row_of_a_key_wins_across_windows(load: Load, qdrant_target, dataset, monkeypatch):
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
-    rows = [{"id": n % 2, "title": f"Take {n}"} for n in range(6)]
-    resource = dlt.resource(
-        rows,
-        name="films",
-        write_disposition="merge",
-        primary_key="id",
-    )
-    load(qdrant_adapter(resource, embed="title"))
+    keys = [1, 1, 2, 3, 2, 4, 5, 6, 4, 7, 8, 9, 10, 7, 11]  # again one to four rows later
+    load(films([{"id": key, "title": f"Take {n}"} for n, key in enumerate(keys)]))
     titles = {row["id"]: row["title"] for row in qdrant_target.rows(f"{dataset}_films")}
-    assert titles == {0: "Take 4", 1: "Take 5"}
+    assert titles == {key: f"Take {n}" for n, key in enumerate(keys)}
+
+
+def test_windows_are_looked_up_before_their_turn(load: Load, monkeypatch):
+    monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
+    others = threading.Barrier(len(FILMS))
+    look_up = TableLoader._look_up
+
+    def look_up_with_others(loader, point_ids):
+        if loader._plan.table_name == "films":
+            others.wait(10)  # a look-up on its own would wait in vain
+        return look_up(loader, point_ids)
+
+    monkeypatch.setattr(TableLoader, "_look_up", look_up_with_others)
+    assert counts(load(films())).rows == len(FILMS)
 
 
 def test_a_text_that_moves_to_another_row_keeps_its_vector(

@@ -5,6 +5,7 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.destination.writing.text_vectors import EmbeddedWindow, TextVectors
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.stopping import refuse_if_stopping
+
+# How many windows are looked up while another one is worked on: a server may be far away.
+_AHEAD = 3
 
 
 @dataclass
@@ -99,6 +103,21 @@ class TableLoader:
         config = self._config
         embedding: EmbeddedWindow | None = None
         following: EmbeddedWindow | None = None
+        ahead: deque[_Arrived] = deque()
+        coming = map(self._come, windows)
+
+        def look_ahead(arrived: _Arrived | None) -> None:
+            """Have windows come, and look them up unless they concern points that may change."""
+            while len(ahead) < _AHEAD and (upcoming := next(coming, None)):
+                unsettled = (
+                    writer.pending_ids,
+                    embedding.window.rows if embedding else (),
+                    arrived.point_ids if arrived else (),
+                    *(each.point_ids for each in ahead),
+                )
+                if all(map(upcoming.point_ids.isdisjoint, unsettled)):
+                    upcoming.existing = look_ups.submit(self._look_up, upcoming.point_ids)
+                ahead.append(upcoming)
 
         def write_embedded() -> None:
             if embedding is None:
@@ -113,14 +132,14 @@ class TableLoader:
             PointWriter(
                 self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
             ) as writer,
-            ThreadPoolExecutor(1, thread_name_prefix="look-up") as look_ups,
+            ThreadPoolExecutor(_AHEAD, thread_name_prefix="look-up") as look_ups,
         ):
             try:
-                coming = map(self._come, windows)
-                upcoming = next(coming, None)
-                while arrived := upcoming:
+                look_ahead(None)
+                while ahead:
+                    arrived = ahead.popleft()
                     refuse_if_stopping()
-                    # While a window is embedded, the one before it is written and the next one is
+                    # While a window is embedded, the one before it is written and the next ones are
                     # looked up, unless they concern the same points.
                     if embedding and not arrived.point_ids.isdisjoint(embedding.window.rows):
                         write_embedded()
@@ -128,14 +147,7 @@ class TableLoader:
                     if not arrived.point_ids.isdisjoint(writer.pending_ids):
                         writer.settle()
                     existing = arrived.existing or look_ups.submit(self._look_up, arrived.point_ids)
-                    upcoming = next(coming, None)
-                    unsettled = (
-                        arrived.point_ids,
-                        writer.pending_ids,
-                        embedding.window.rows if embedding else (),
-                    )
-                    if upcoming and all(map(upcoming.point_ids.isdisjoint, unsettled)):
-                        upcoming.existing = look_ups.submit(self._look_up, upcoming.point_ids)
+                    look_ahead(arrived)
                     window = self._resolve(arrived, existing.result())
                     following = self._vectors.start(window, len(arrived.rows), embedding)
                     write_embedded()
