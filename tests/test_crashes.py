@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from dagster_qdrant.destination.loads.dlt_tables import LoadStatus
+from dagster_qdrant.destination.loads.load_record import LoadStatus
 from tests import targets
 from tests.crashing import FORMER, LATTER, Machine, cinema, load_and_die
 from tests.targets import Target

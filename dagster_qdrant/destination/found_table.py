@@ -19,9 +19,10 @@ from dlt.common.storages.load_package import create_load_id
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.loads.dead_loads import give_up
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.load_leases import LoadLease
+from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
 from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.found_table import FoundTable, found_table
-from dagster_qdrant.destination.loads.dlt_tables import PARTITION_DROP
+from dagster_qdrant.destination.loads.load_record import PARTITION_DROP
 from dagster_qdrant.destination.tables.table_plan import PARTITION
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections

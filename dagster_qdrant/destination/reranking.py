@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.given_fields import unknown_fields
 from dagster_qdrant.destination.tables.names import is_of_dlt
 from dagster_qdrant.destination.tables.rows import embedding_text
 from dagster_qdrant.embedding.embedder import load_reranker
@@ -72,12 +73,8 @@ class Rerank:
             return said
         if not isinstance(said, Mapping):
             return cls(said)
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(said.keys() - set(known)):
-            raise QdrantConfigurationError(
-                f"`rerank` has {', '.join(f'`{name}`' for name in unknown)}; it may have "
-                f"{', '.join(f'`{name}`' for name in known)}."
-            )
+        if wrong := unknown_fields(said, cls):
+            raise QdrantConfigurationError(f"`rerank` {wrong}.")
         return cls(**{"model": "", **said})
 
     def depth(self, limit: int, offset: int) -> int:

@@ -13,7 +13,7 @@ from dlt.common.schema.utils import get_first_column_name_with_prop
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.found_table import FoundTable, found_table
 from dagster_qdrant.destination.generations.generations import Generations
-from dagster_qdrant.destination.loads.dlt_tables import ROW_DELETION
+from dagster_qdrant.destination.loads.load_record import ROW_DELETION
 from dagster_qdrant.destination.missing_index import missing_index
 from dagster_qdrant.destination.tables.table_plan import SUPERSEDED
 from dagster_qdrant.errors import QdrantConfigurationError, QdrantTerminalError

@@ -10,7 +10,7 @@ from typing import Any
 from dlt.common.schema.typing import TTableSchema
 from dlt.common.schema.utils import get_first_column_name_with_prop
 
-from dagster_qdrant.destination.loads.dlt_tables import LoadRecord
+from dagster_qdrant.destination.loads.load_record import LoadRecord
 from dagster_qdrant.errors import QdrantNotFoundError
 from dagster_qdrant.qdrant.points import matches
 from dagster_qdrant.runs.checked_table import CheckedTable, Finding

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dagster_qdrant.destination.loads.dlt_tables import LoadStatus
+from dagster_qdrant.destination.loads.load_record import LoadStatus
 from tests.targets import Target, path, rest
 from tests.working import Work
 

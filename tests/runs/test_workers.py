@@ -21,7 +21,7 @@ from dagster_qdrant import (
     qdrant_assets,
 )
 from dagster_qdrant.destination.loads import load_leases
-from dagster_qdrant.destination.loads.dlt_tables import LoadStatus
+from dagster_qdrant.destination.loads.load_record import LoadStatus
 from dagster_qdrant.destination.loads.shared_load import OwnerState, owners_known
 from dagster_qdrant.runs import shared_dlt_load, worker_steps
 from tests.crashing import FORMER, LATTER, cinema

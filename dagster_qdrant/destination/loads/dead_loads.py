@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
 from dagster_qdrant.destination.loads.shared_load import OwnerState, state_of_owner
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches

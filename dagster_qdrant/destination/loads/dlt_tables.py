@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +15,16 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID, TStoredSchema
 
 from dagster_qdrant.destination.loads.load_claims import Claim
+from dagster_qdrant.destination.loads.load_record import (
+    PARTITION_DROP,
+    ROW_DELETION,
+    LoadRecord,
+    LoadStatus,
+)
 from dagster_qdrant.destination.loads.state_merge import merge_states
 from dagster_qdrant.destination.tables.hints import without_hints
+from dagster_qdrant.destination.tables.payload_indexes import dlt_indexes_of
 from dagster_qdrant.destination.tables.point_ids import content_point_id
-from dagster_qdrant.destination.tables.table_plan import dlt_indexes_of
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.qdrant.points import matches
@@ -29,43 +34,6 @@ TABLES_MADE = "_dlt_tables_made"
 # Loads that this process has found to be complete, each with the collection where that stands.
 _complete: set[tuple[str, str]] = set()
 _MANY_LOADS = 10_000
-# Under these names of pipelines stand what only removed rows: a partition's, or those of a filter.
-PARTITION_DROP = "drop_partition"
-ROW_DELETION = "delete_rows"
-
-
-class LoadStatus(IntEnum):
-    """State of a load, as in its row of `_dlt_loads`. dlt itself writes and reads 0 only."""
-
-    COMPLETE = 0
-    RUNNING = 1
-    FAILED = 2
-    TAKEN_BACK = 3
-
-
-@dataclass(frozen=True)
-class LoadRecord:
-    """What is written down of a load, from its beginning.
-
-    Args:
-        load_id: The load.
-        pipeline_name: Its pipeline.
-        status: How far it is.
-        heartbeat: Rises while it runs.
-        tables: The tables that it appends to.
-        claims: What it has, or waits to have, for itself.
-        owner: Whose it is, if several processes share it.
-        removed: How many rows it removed, by table, if it did nothing else; None: a load of rows.
-    """
-
-    load_id: str
-    pipeline_name: str
-    status: LoadStatus
-    heartbeat: int = 0
-    tables: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()
-    owner: str = ""
-    removed: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dlt.common.schema.utils import get_root_table
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.generations.load_targets import LoadTargets
 from dagster_qdrant.destination.loads.dead_loads import give_up, remove_stragglers
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.keyword_lengths import warn_of_other_lengths
 from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.load_completion import remove_what_the_load_outdates
@@ -32,6 +32,7 @@ from dagster_qdrant.destination.loads.load_package import (
     loaded_tables,
     some_rows,
 )
+from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
 from dagster_qdrant.destination.loads.loaded_rows import LoadedRows, forget
 from dagster_qdrant.destination.loads.missing_texts import missing_texts, write_down
 from dagster_qdrant.destination.loads.shared_load import (

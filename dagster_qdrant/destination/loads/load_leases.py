@@ -28,13 +28,9 @@ from dagster_qdrant.destination.loads.dead_loads import (
     is_dead,
     take_back,
 )
-from dagster_qdrant.destination.loads.dlt_tables import (
-    DltTables,
-    KeptSchema,
-    LoadRecord,
-    LoadStatus,
-)
+from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
+from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
 from dagster_qdrant.destination.loads.shared_load import OwnerState, Share, state_of_owner
 from dagster_qdrant.errors import (
     QdrantError,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dlt.common.schema.typing import C_DLT_ID
 
+from dagster_qdrant.destination.tables.given_fields import unknown_fields
 from dagster_qdrant.destination.tables.text_cuts import cut_text
 
 if TYPE_CHECKING:
@@ -189,12 +190,8 @@ class Chunking:
         if isinstance(said, str):
             return cls(kind=said)
         if isinstance(said, Mapping):
-            names = [field.name for field in fields(cls)]
-            if unknown := sorted(map(str, said.keys() - set(names))):
-                raise ValueError(
-                    f"`chunk` has {', '.join(f'`{name}`' for name in unknown)}; it may have "
-                    f"{', '.join(f'`{name}`' for name in names)}."
-                )
+            if wrong := unknown_fields(said, cls):
+                raise ValueError(f"`chunk` {wrong}.")
             return cls(**said)
         if callable(said):
             return cls(function=said)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.given_fields import unknown_fields
 from dagster_qdrant.embedding.embedder import load_embedder
 from dagster_qdrant.embedding.sparse import DEFAULT_LANGUAGE, KeywordModel
 from dagster_qdrant.errors import EmbeddingError
@@ -89,11 +90,8 @@ class Keywords:
             raise TypeError(
                 f"`keywords` is {said!r}; it must be True, a language, or `Keywords(...)`."
             )
-        if unknown := sorted(said.keys() - {field.name for field in fields(cls)}):
-            raise ValueError(
-                f"`keywords` has {', '.join(f'`{name}`' for name in unknown)}; it may have "
-                f"{', '.join(f'`{field.name}`' for field in fields(cls))}."
-            )
+        if wrong := unknown_fields(said, cls):
+            raise ValueError(f"`keywords` {wrong}.")
         return cls(**said)
 
     @property

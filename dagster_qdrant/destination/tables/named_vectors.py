@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from dagster_qdrant.destination.tables.given_fields import unknown_fields
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
 
@@ -98,12 +99,8 @@ class NamedVector:
             return said
         if not isinstance(said, Mapping):
             return cls(said if isinstance(said, (str, list, tuple)) else (said,))
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(map(str, said.keys() - set(known))):
-            raise ValueError(
-                f"has {', '.join(f'`{name}`' for name in unknown)}; it may have "
-                f"{', '.join(f'`{name}`' for name in known)}"
-            )
+        if wrong := unknown_fields(said, cls):
+            raise ValueError(wrong)
         return cls(**said)
 
     def to_json(self) -> dict[str, Any]:

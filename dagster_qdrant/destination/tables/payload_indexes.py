@@ -1,13 +1,18 @@
-"""What a user says of the columns that searches filter by."""
+"""What a user says of the columns that searches filter by, and what dlt's books are read by."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
 from dagster_qdrant.qdrant.collection_settings import index_params
+
+if TYPE_CHECKING:
+    from dlt.common.schema import Schema
 
 # What `create_payload_index` takes, as plain data; None: as the column's type asks for.
 Index = Mapping[str, Any] | None
@@ -152,3 +157,28 @@ def as_number(value: Any) -> Any:
     except ValueError:
         return value
     return number if abs(number) < float("inf") else value
+
+
+def dlt_indexes_of(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
+    """The payload fields that dlt's books are read by: in its own tables, and in all others."""
+    field = schema.naming.normalize_identifier
+    by_table: dict[str, dict[str, str]] = {
+        schema.version_table_name: {
+            field("schema_name"): "keyword",
+            field("version_hash"): "keyword",
+            field("inserted_at"): "datetime",
+        },
+        schema.loads_table_name: {
+            field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
+            field("status"): "integer",
+            field("pipeline_name"): "keyword",
+        },
+        schema.state_table_name: {
+            field("pipeline_name"): "keyword",
+            field("created_at"): "datetime",
+            field(C_DLT_LOAD_ID): "keyword",
+        },
+    }
+    if table_name not in by_table:
+        return {field(C_DLT_LOAD_ID): OF_LOOKUPS}
+    return {name: {"type": kind} for name, kind in by_table[table_name].items()}

@@ -8,12 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema import Schema
-from dlt.common.schema.typing import (
-    C_DLT_ID,
-    C_DLT_LOAD_ID,
-    C_DLT_LOADS_TABLE_LOAD_ID,
-    TTableSchema,
-)
+from dlt.common.schema.typing import C_DLT_ID, C_DLT_LOAD_ID, TTableSchema
 from dlt.common.schema.utils import (
     get_columns_names_with_prop,
     get_dedup_sort_tuple,
@@ -30,6 +25,7 @@ from dagster_qdrant.destination.tables.payload_indexes import (
     OF_FINGERPRINTS,
     OF_LOOKUPS,
     Index,
+    dlt_indexes_of,
     is_stored_as_number,
     settled_index,
 )
@@ -420,31 +416,6 @@ def _write_disposition(table: TTableSchema, schema: Schema) -> str:
     if parent and own in (None, "merge"):
         return _write_disposition(schema.tables[parent], schema)
     return str(own)
-
-
-def dlt_indexes_of(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
-    """The payload fields that dlt's books are read by: in its own tables, and in all others."""
-    field = schema.naming.normalize_identifier
-    by_table: dict[str, dict[str, str]] = {
-        schema.version_table_name: {
-            field("schema_name"): "keyword",
-            field("version_hash"): "keyword",
-            field("inserted_at"): "datetime",
-        },
-        schema.loads_table_name: {
-            field(C_DLT_LOADS_TABLE_LOAD_ID): "keyword",
-            field("status"): "integer",
-            field("pipeline_name"): "keyword",
-        },
-        schema.state_table_name: {
-            field("pipeline_name"): "keyword",
-            field("created_at"): "datetime",
-            field(C_DLT_LOAD_ID): "keyword",
-        },
-    }
-    if table_name not in by_table:
-        return {field(C_DLT_LOAD_ID): OF_LOOKUPS}
-    return {name: {"type": kind} for name, kind in by_table[table_name].items()}
 
 
 def _variants(columns: Mapping[str, Any], separator: str) -> dict[str, tuple[str, ...]]:
