@@ -182,7 +182,7 @@ def test_a_load_that_another_one_did_not_wait_for_is_not_gone_on_with(
     assert work.run().success  # which finds that the run is over, and takes back its rows
     assert len(qdrant_target.points(f"{work.dataset}_films")) == work.rows
     retried = work.retry(failed)
-    assert "materialize the assets anew, from their first step" in _error_of(retried, "load_2")
+    assert "materialize the assets again, from their first step" in _error_of(retried, "load_2")
     assert len(qdrant_target.points(f"{work.dataset}_films")) == work.rows
 
 
