@@ -100,7 +100,7 @@ def test_an_asset_of_another_run_or_code_location_is_found(given, dataset):
 @pytest.mark.parametrize(
     ("rows", "first", "words"),
     [
-        (FILMS, False, "films was not materialized, so it has no collection that input `films`"),
+        (FILMS, False, "films was not materialized, so there is no collection for input `films`"),
         (FILMS, True, "no collection `{dataset}_films` that this package made for the asset"),
         ([], True, "was materialized without a collection: its source has given no row so far"),
     ],
