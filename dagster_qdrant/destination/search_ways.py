@@ -185,6 +185,8 @@ class SearchWays:
             QdrantTerminalError: If the collection has none of them.
         """
         there = {"dense": self.dense is not None, "keywords": self.keywords is not None}
+        if self.chunked and not any(there.values()):  # no row had a text so far
+            return []
         asked = {"auto": [way for way in there if there[way]], "hybrid": list(there)}
         if self.using is not None:
             asked["auto"] = ["keywords" if self.using == KEYWORD_VECTOR else "dense"]

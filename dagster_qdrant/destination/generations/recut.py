@@ -134,11 +134,9 @@ def _chunks(
     text = embedding_text(row, plan.chunked, of_rows.variants)
     if text is None or plan.chunk is None or row.get(DELETED):
         return
-    not_copied = {*plan.chunked, of_rows.hard_delete} - plan.index.keys()
+    not_copied = set(plan.chunked) - plan.index.keys()
     others = {
-        name: value
-        for name, value in row.items()
-        if not (is_of_dlt(name) or name in not_copied or isinstance(value, list))
+        name: value for name, value in row.items() if not (is_of_dlt(name) or name in not_copied)
     }
     parent = row[of_rows.row_id]
     try:

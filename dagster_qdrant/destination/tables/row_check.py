@@ -187,7 +187,9 @@ class _CheckedRows(MapItem):
         table = _arrow_table(item)
         key = self._key(table, meta)
         if self._chunks_of(key, meta):  # which only rows can have
-            _keep_lists(table, dlt.current.resource())
+            if _keep_lists(table, dlt.current.resource()):
+                self._keys.clear()
+                self._chunks.clear()
             return [self._check(row, meta) for row in table.to_pylist()]
         before, self._rows = self._rows, self._rows + table.num_rows
         if key.is_replaced or not key.columns or not table.num_rows:
@@ -272,14 +274,19 @@ def _arrow_table(item: Any) -> Any:
     return item
 
 
-def _keep_lists(table: Any, resource: DltResource) -> None:
-    """Have the lists of a data frame stay in their columns, as they do where it has no chunks."""
+def _keep_lists(table: Any, resource: DltResource) -> bool:
+    """Have the lists of a data frame stay in their columns, as they do where it has no chunks.
+
+    Returns:
+        Whether there are some of which that was not said yet.
+    """
     import pyarrow  # type: ignore[import-untyped]
 
     nested = {f.name for f in table.schema if pyarrow.types.is_nested(f.type)}
     known: Any = resource.columns if isinstance(resource.columns, dict) else {}
     if new := nested - known.keys():
         resource.apply_hints(columns={name: {"name": name, "data_type": "json"} for name in new})
+    return bool(new)
 
 
 def _with_ids(table: Any, column: str, ids: list[str]) -> Any:

@@ -131,15 +131,15 @@ class RowChunks:
             column = key.column(*path, name)
             if not path and column == self._list:
                 raise _refuse(name, "the list of a row's chunks has")
-            if value is None or isinstance(value, (list, tuple, set)) or is_of_dlt(column):
-                continue
-            if column in self._not_copied or column == key.hard_delete:
+            if value is None or is_of_dlt(column) or column in self._not_copied:
                 continue
             if column in self._own:
                 if column not in key.embedded:
                     raise _refuse(name, "a column of the chunks has")
                 continue
             is_json = key.types.get(column, {}).get("data_type") == "json"
+            if isinstance(value, (list, tuple, set)) and not is_json:  # a table of its own
+                continue
             if not isinstance(value, Mapping) or is_json:
                 yield name, value
             elif inner := dict(self._copied(value, (*path, name))):
@@ -170,7 +170,6 @@ def _give_types(resource: DltResource, key: RowKey) -> None:
         and not column.get("variant")
         and not is_of_dlt(name)
         and name not in key.embedded - key.indexed
-        and name != key.hard_delete
     }
     types |= {key.column(name): {"data_type": kind} for name, kind in _OWN_TYPES.items()}
     hints: dict[Any, Any] = dict(resource.nested_hints or {})
