@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from dagster_qdrant.destination.collection_search import refuse_blank, search_collection
+from dagster_qdrant.destination.configured_names import did_you_mean
 from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
 from dagster_qdrant.destination.search_request import Hit, Search
 from dagster_qdrant.destination.search_ways import SearchWays
@@ -94,9 +95,10 @@ class TableSearch:
             ['Blade Runner']
         """
         config = self.configuration()
-        if unknown := how.keys() - Search.__dataclass_fields__.keys():
+        if unknown := sorted(how.keys() - Search.__dataclass_fields__.keys()):
             raise QdrantConfigurationError(
-                f"`search` has no {' and '.join(f'`{name}`' for name in sorted(unknown))}. It has "
+                f"`search` has no {' and '.join(f'`{name}`' for name in unknown)}."
+                f"{did_you_mean(unknown[0], Search.__dataclass_fields__)} It has "
                 f"{', '.join(f'`{name}`' for name in Search.__dataclass_fields__)}."
             )
         asked = Search(limit=limit, query_filter=query_filter, **how)

@@ -200,6 +200,12 @@ def test_without_a_dataset_the_table_names_the_collection(
     assert resource.search(None, dataset, "androids", limit=1)
 
 
+def test_an_unknown_argument_is_named_with_the_one_that_it_resembles():
+    resource = QdrantResource(location=":memory:")
+    with pytest.raises(QdrantConfigurationError, match="no `limits`. Did you mean `limit`"):
+        resource.search("movies", "films", "robots", limits=3)
+
+
 def test_mistakes_are_explained(resource: QdrantResource, load: Load, dataset):
     load(dlt.resource(FILMS, name="plain"))
     with pytest.raises(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from dagster_qdrant.errors import QdrantConfigurationError
@@ -22,15 +22,19 @@ def refuse_unknown_names(section: str, known: Mapping[str, object]) -> None:
     for place, name in _configured(section):
         if name in known:
             continue
-        alike = get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(f'`{each}`' for each in alike)}?" if alike else ""
         raise QdrantConfigurationError(
-            f"{place} sets `{name}` for `{section}`, which has no such option.{hint} It has "
-            f"{', '.join(sorted(known))}."
+            f"{place} sets `{name}` for `{section}`, which has no such option."
+            f"{did_you_mean(name, known)} It has {', '.join(sorted(known))}."
         )
     for name, names in known.items():
         if isinstance(names, Mapping):
             refuse_unknown_names(f"{section}.{name}", names)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence with the names that an unknown one resembles, after a space; "" if it is none."""
+    alike = get_close_matches(name, list(known), n=3)
+    return f" Did you mean {' or '.join(f'`{each}`' for each in alike)}?" if alike else ""
 
 
 def _configured(section: str) -> Iterator[tuple[str, str]]:

@@ -157,6 +157,7 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
     def _refuse_unknown(self) -> None:
         if not self._given:  # looked at already, or none: dlt asks some twenty times a load
             return
+        from dagster_qdrant.destination.configured_names import did_you_mean
         from dagster_qdrant.errors import QdrantConfigurationError
 
         options = {*self.spec.get_resolvable_fields(), *OWN_OPTIONS}
@@ -165,8 +166,8 @@ class qdrant(Destination[QdrantDestinationConfiguration, "QdrantJobClient"]):  #
         known = {*options, *DestinationCapabilitiesContext.get_resolvable_fields()}
         if unknown := sorted(self._given - known):
             raise QdrantConfigurationError(
-                f"qdrant() has no option {', '.join(f'`{name}`' for name in unknown)}. It has "
-                f"{', '.join(sorted(options))}."
+                f"The destination has no option {', '.join(f'`{name}`' for name in unknown)}."
+                f"{did_you_mean(unknown[0], options)} It has {', '.join(sorted(options))}."
             )
         self._given = set()
 

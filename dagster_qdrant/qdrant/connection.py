@@ -7,6 +7,7 @@ that out.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
@@ -188,9 +189,18 @@ class _SharedClients:
     def _keep(self, options: ConnectionOptions) -> Connection:
         key = (options.location or MEMORY) if options.is_memory else options
         with self._guard:
+            if not self._kept:
+                # A client that is left to the interpreter's end is closed too late for its library,
+                # which then prints a traceback.
+                atexit.register(self._close)
             if key not in self._kept:
                 self._kept[key] = Connection(options, open_client(options))
             return self._kept[key]
+
+    def _close(self) -> None:
+        with self._guard:
+            for connection in self._kept.values():
+                connection.client.close()
 
 
 class _SharedPath:

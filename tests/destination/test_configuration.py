@@ -290,7 +290,7 @@ with pipeline.destination_client() as client:
         ({"embedding_url": "http://a/v1", "embedding_dimensions": 0}, "`embedding_dimensions` is"),
         ({"embedding_api_key": "k"}, "`embedding_api_key` cannot take effect without `embedding_"),
         ({"embedding_dimensions": 8}, "`embedding_dimensions` cannot take effect without"),
-        ({"modle": "x"}, "has no option `modle`.*embedding_url"),
+        ({"modle": "x"}, "has no option `modle`. Did you mean `model`.*embedding_url"),
         ({"options": {"prt": 1}}, "has no option `options.prt`.*options.port"),
         ({"credentials": {"key": "k"}}, "has no option `credentials.key`.*credentials.api_key"),
     ],

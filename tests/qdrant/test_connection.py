@@ -9,7 +9,7 @@ from dagster_qdrant.errors import (
     QdrantTerminalError,
     QdrantTransientError,
 )
-from dagster_qdrant.qdrant.connection import connect, open_client
+from dagster_qdrant.qdrant.connection import _SharedClients, connect, open_client
 from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 
 
@@ -21,6 +21,18 @@ def test_a_memory_lives_as_long_as_the_process_and_is_told_apart_by_name():
         assert connection.client.collection_exists("films")
     with connect(other) as connection:
         assert not connection.client.collection_exists("films")
+
+
+def test_clients_that_stay_open_are_closed_when_the_process_ends(monkeypatch):
+    at_the_end = []
+    monkeypatch.setattr("atexit.register", at_the_end.append)
+    clients = _SharedClients()
+    for port in (9, 10):
+        with clients.lease(ConnectionOptions(location=f"http://127.0.0.1:{port}")) as connection:
+            assert not connection.client._client.closed
+    [close] = at_the_end
+    close()
+    assert connection.client._client.closed
 
 
 def unexpected(status: int, content: bytes = b"", **headers: str):
