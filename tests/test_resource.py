@@ -221,6 +221,30 @@ def test_a_field_that_there_is_not_is_refused_where_the_rest_is_configured_at_la
         QdrantResource.configure_at_launch(pth="/b")
 
 
+@pytest.mark.parametrize(
+    ("resource", "key"),
+    [
+        (QdrantResource(location="http://q:1", api_key=dg.EnvVar("KEY_OF_A_TEST")), "real"),
+        (QdrantResource(path="data"), None),
+        (QdrantResource.configure_at_launch(location="http://q:1"), None),
+    ],
+)
+def test_asterisks_of_the_launchpad_are_no_key(resource, key, monkeypatch):
+    monkeypatch.setenv("KEY_OF_A_TEST", "real")
+
+    @dg.asset
+    def keys(qdrant: QdrantResource):
+        return qdrant.configuration().connection.api_key
+
+    shown = {"api_key": "********", "embedding_api_key": "********"}
+    result = dg.materialize(
+        [keys],
+        resources={"qdrant": resource},
+        run_config={"resources": {"qdrant": {"config": shown}}},
+    )
+    assert result.output_for_node("keys") == key
+
+
 def test_fields_may_be_configured_at_launch():
     configured = {"qdrant": {"config": {"location": ":memory:launched"}}}
     result = dg.materialize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _CLIENT_OPTIONS = ("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "timeout")
 # Keys, and the environment variables that messages show for them.
 SECRETS = {"api_key": "QDRANT_API_KEY", "embedding_api_key": "EMBEDDING_API_KEY"}
+_MASK = "********"
 # What the destination knows nothing of.
 _DAGSTER_OPTIONS = {"preview", "vector_map"}
 
@@ -180,6 +181,7 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
     def _check_fields(cls, given: Any) -> Any:
         if isinstance(given, Mapping):  # else it is a resource already, within another one
             _refuse_unknown_fields(cls, given)
+            return _without_masks(given)
         return given
 
     @model_validator(mode="wrap")
@@ -211,6 +213,10 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
                 vector_size(config.embedding)
             except EmbeddingError as error:
                 raise QdrantConfigurationError(str(error)) from error
+
+    def _with_updated_values(self, values: Optional[Mapping[str, Any]]) -> Any:
+        """The resource of a run: with the run's config, which goes before the definition's."""
+        return super()._with_updated_values(_without_masks(values or {}))
 
     @classmethod
     def configure_at_launch(cls, **kwargs: Any) -> Any:
@@ -276,6 +282,16 @@ class QdrantOptions(ConfigurableResource):  # type: ignore[type-arg]
         """All options, with what dlt's configuration and the defaults add to the fields."""
         destination = self.destination()
         return destination.configuration(destination.spec())
+
+
+def _without_masks(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values without the asterisks that Dagster's launchpad writes in the place of each secret.
+
+    They come back as the run's config, also where the definition has a key or needs none.
+    """
+    return {
+        name: value for name, value in given.items() if not (name in SECRETS and value == _MASK)
+    }
 
 
 def _refuse_unknown_fields(cls: type[QdrantOptions], given: Iterable[str]) -> None:
