@@ -39,10 +39,10 @@ def qdrant_adapter(
     collection: Mapping[str, Any] | None = None,
     vectors: Mapping[str, str | Sequence[str] | NamedVector | Mapping[str, Any]] | None = None,
 ) -> DltResource:
-    """Say by what the rows of some data are found. With `embed` alone, the same as dlt's adapter.
+    """Say how the rows of a resource are found. With `embed` alone it does what dlt's adapter does.
 
-    A further call for a resource replaces the one before. What is said counts for the loads of
-    this resource, as it is: a resource that is not wrapped any more is not embedded any more.
+    A second call for a resource replaces the first. The hints count for loads of this resource
+    object: a resource that is no longer wrapped is no longer embedded.
 
     Args:
         data: A dlt resource (wrapped in place), a source with one resource, or plain data such as
@@ -50,8 +50,8 @@ def qdrant_adapter(
         embed: One column or several. The texts of several columns are joined by line breaks, in
             this order; numbers, dates and booleans count as their text, NULLs are left out. A row
             without any text is loaded without a vector.
-        nested: The same for lists in the rows, which dlt makes tables of: by list, the columns of
-            its rows whose text is embedded. A list of plain values has the column `value`. A list
+        nested: The same for lists in the rows. dlt makes a table of each: by list, the columns of
+            that table whose text is embedded. A list of plain values has the column `value`. A list
             in a list is `"chapters__paragraphs"`, or `("chapters", "paragraphs")`. The rows of
             `docs` with lists `chunks` are in the table `docs__chunks`.
         keywords: Whether rows are found by the keywords of their texts too (BM25, or a sparse
