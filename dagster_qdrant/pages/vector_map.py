@@ -85,11 +85,18 @@ class VectorMap:
         numbers = {index: str(number) for number, index in enumerate(others, start=1)}
         picture = base64.b64encode(self._png(plain | numbers)).decode()
         count = len(self.places)
+        points = f"{count:,} of {max(count, total):,} points."
         lines = [
             f"![Map of {count} vectors](data:image/png;base64,{picture})",
-            f"{count:,} of {max(count, total):,} points. This plane shows {self.explained:.0%} of "
-            "their differences; the colour shows one more direction.",
-            "Points that are close here may still differ.",
+            *(
+                (f"{points} This plane shows all of their differences.",)
+                if self.explained > 1 - _NOTHING  # two or three points lie on a plane
+                else (
+                    f"{points} This plane shows {self.explained:.0%} of their differences; the "
+                    "colour shows one more direction.",
+                    "Points that are close here may still differ.",
+                )
+            ),
             *(f"{numbers[index]}\\. {escaped(labels[index])}" for index in others),
         ]
         return "\n\n".join(lines)

@@ -109,3 +109,12 @@ def test_a_label_below_the_picture_is_no_markdown():
     shown = VectorMap.of(cloud(3))
     markdown = shown.markdown({shown.landmarks[0]: "é ![x](http://evil) <img>"})
     assert markdown.endswith("\n\n1\\. é !\\[x\\](http://evil) \\<img\\>")
+
+
+def test_the_words_below_promise_what_the_plane_holds():
+    few = VectorMap.of(np.eye(3)).markdown({})
+    assert "3 of 3 points. This plane shows all of their differences." in few
+    assert "may still differ" not in few
+    many = VectorMap.of(np.eye(9)).markdown({}, total=20)
+    assert "9 of 20 points. This plane shows 25% of their differences" in many
+    assert "Points that are close here may still differ." in many
