@@ -5,10 +5,7 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
@@ -29,30 +26,11 @@ from dagster_qdrant.destination.tables.table_plan import (
 )
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.destination.writing.loaded_ids import FileIds
+from dagster_qdrant.destination.writing.look_ahead import Arrived, LookAhead
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.destination.writing.text_vectors import EmbeddedWindow, TextVectors
 from dagster_qdrant.qdrant.collections import Collections
 from dagster_qdrant.stopping import refuse_if_stopping
-
-# How many windows are looked up while another one is worked on: a server may be far away.
-_AHEAD = 3
-
-
-@dataclass
-class _Arrived:
-    """A window that has arrived.
-
-    Args:
-        rows: Its rows.
-        point_ids: The ids of their points.
-        brought: Those of them that rows of the load had before.
-        existing: What is there of these points, if it is looked up already.
-    """
-
-    rows: list[Row]
-    point_ids: set[str]
-    brought: set[str]
-    existing: Future[dict[str, Mapping[str, Any]]] | None = None
 
 
 class TableLoader:
@@ -103,21 +81,6 @@ class TableLoader:
         config = self._config
         embedding: EmbeddedWindow | None = None
         following: EmbeddedWindow | None = None
-        ahead: deque[_Arrived] = deque()
-        coming = map(self._come, windows)
-
-        def look_ahead(arrived: _Arrived | None) -> None:
-            """Have windows come, and look them up unless they concern points that may change."""
-            while len(ahead) < _AHEAD and (upcoming := next(coming, None)):
-                unsettled = (
-                    writer.pending_ids,
-                    embedding.window.rows if embedding else (),
-                    arrived.point_ids if arrived else (),
-                    *(each.point_ids for each in ahead),
-                )
-                if all(map(upcoming.point_ids.isdisjoint, unsettled)):
-                    upcoming.existing = look_ups.submit(self._look_up, upcoming.point_ids)
-                ahead.append(upcoming)
 
         def write_embedded() -> None:
             if embedding is None:
@@ -132,29 +95,26 @@ class TableLoader:
             PointWriter(
                 self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
             ) as writer,
-            ThreadPoolExecutor(_AHEAD, thread_name_prefix="look-up") as look_ups,
+            LookAhead(map(self._come, windows), self._look_up) as ahead,
         ):
             try:
-                look_ahead(None)
-                while ahead:
-                    arrived = ahead.popleft()
+                # While a window is embedded, the one before it is written and the next ones are
+                # looked up, unless they concern the same points.
+                while arrived := ahead.take(
+                    writer.pending_ids, embedding.window.rows if embedding else ()
+                ):
                     refuse_if_stopping()
-                    # While a window is embedded, the one before it is written and the next ones are
-                    # looked up, unless they concern the same points.
                     if embedding and not arrived.point_ids.isdisjoint(embedding.window.rows):
                         write_embedded()
                         embedding = None
                     if not arrived.point_ids.isdisjoint(writer.pending_ids):
                         writer.settle()
-                    existing = arrived.existing or look_ups.submit(self._look_up, arrived.point_ids)
-                    look_ahead(arrived)
-                    window = self._resolve(arrived, existing.result())
+                    window = self._resolve(arrived, ahead.existing(arrived))
                     following = self._vectors.start(window, len(arrived.rows), embedding)
                     write_embedded()
                     embedding = following
                 write_embedded()
             except BaseException:
-                look_ups.shutdown(wait=False, cancel_futures=True)
                 for begun in (embedding, following):
                     if begun:
                         begun.cancel()
@@ -162,12 +122,12 @@ class TableLoader:
             writer.finish()
         self.counts.seconds_writing = writer.seconds
 
-    def _come(self, rows: list[Row]) -> _Arrived:
+    def _come(self, rows: list[Row]) -> Arrived:
         """Take in a window that comes."""
         brought = self._ids.take_in(rows, self._plan) if self._ids else set()
-        return _Arrived(rows, {row.point_id for row in rows}, brought)
+        return Arrived(rows, {row.point_id for row in rows}, brought)
 
-    def _resolve(self, arrived: _Arrived, existing: Mapping[str, Mapping[str, Any]]) -> Window:
+    def _resolve(self, arrived: Arrived, existing: Mapping[str, Mapping[str, Any]]) -> Window:
         """Decide for each row what has to be done, by what is there."""
         window, plan = Window(), self._plan
         dead = self._dead_loads(existing.values())
