@@ -182,7 +182,7 @@ def test_a_load_that_another_one_did_not_wait_for_is_not_gone_on_with(
     assert work.run().success  # which finds that the run is over, and takes back its rows
     assert len(qdrant_target.points(f"{work.dataset}_films")) == work.rows
     retried = work.retry(failed)
-    assert "materialize the assets again, from their first step" in _error_of(retried, "load_2")
+    assert "Materialize the assets again, from their first step" in _error_of(retried, "load_2")
     assert len(qdrant_target.points(f"{work.dataset}_films")) == work.rows
 
 
@@ -254,7 +254,7 @@ def test_a_load_does_not_wait_for_ever_for_steps_that_may_wait_behind_it(
 ):
     monkeypatch.setattr(load_leases, "_QUEUED", 0.3)
     result = other_load(work)
-    assert "this one may be in their way" in _error_of(result, "other")
+    assert "waiting for the place that this step takes" in _error_of(result, "other")
 
 
 def test_rows_are_deleted_without_a_wait_for_a_run_that_is_over(
