@@ -4,13 +4,14 @@ import atexit
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 
 from dagster_qdrant import QdrantResource
 from tests.qdrant_server import ServerProcess
@@ -25,14 +26,21 @@ class Target:
     Args:
         kind: "memory", "path", ...
         options: Fields of a `QdrantResource` that lead to it.
+        client: A client to look at it with; by default each look opens one.
     """
 
     kind: str
     options: dict[str, Any]
+    client: Any = None
+
+    def _look(self) -> AbstractContextManager[Any]:
+        if self.client is not None:
+            return nullcontext(self.client)
+        return QdrantResource(**self.options).get_client()
 
     def points(self, collection: str, *, vectors: bool = False) -> list[Any]:
         """All points of a collection."""
-        with QdrantResource(**self.options).get_client() as client:
+        with self._look() as client:
             points, offset = client.scroll(collection, limit=1000, with_vectors=vectors)
             while offset is not None:
                 more, offset = client.scroll(
@@ -49,7 +57,7 @@ class Target:
         ]
 
     def collections(self) -> set[str]:
-        with QdrantResource(**self.options).get_client() as client:
+        with self._look() as client:
             return {entry.name for entry in client.get_collections().collections}
 
     def need_root(self) -> None:
@@ -58,11 +66,14 @@ class Target:
             pytest.skip("without a dataset name, dlt's tables may be somebody else's")
 
     def clean_up(self, prefix: str) -> None:
-        """Leave other people's collections alone."""
-        with QdrantResource(**self.options).get_client() as client:
-            for entry in client.get_collections().collections:
-                if entry.name.startswith(prefix):
-                    client.delete_collection(entry.name)
+        """Remove the collections of a test, where others are too."""
+        if self.kind in ("rest", "grpc"):
+            shared_server().remove_collections(prefix)
+        elif self.kind == "external":
+            with self._look() as client:
+                for entry in client.get_collections().collections:
+                    if entry.name.startswith(prefix):
+                        client.delete_collection(entry.name)
 
 
 @contextmanager
@@ -84,16 +95,23 @@ def shared_server() -> ServerProcess:
     return server
 
 
+@cache
+def _shared_client() -> QdrantClient:
+    return QdrantClient(shared_server().url, api_key=API_KEY, check_compatibility=False)
+
+
 @contextmanager
 def rest(_folder: Path) -> Iterator[Target]:
-    yield Target("rest", {"location": shared_server().url, "api_key": API_KEY})
+    options = {"location": shared_server().url, "api_key": API_KEY}
+    yield Target("rest", options, _shared_client())
 
 
 @contextmanager
 def grpc(_folder: Path) -> Iterator[Target]:
     server = shared_server()
-    options = {"prefer_grpc": True, "grpc_port": server.grpc_port}
-    yield Target("grpc", {"location": server.url, "api_key": API_KEY, **options})
+    options: dict[str, Any] = {"prefer_grpc": True, "grpc_port": server.grpc_port}
+    options |= {"location": server.url, "api_key": API_KEY}
+    yield Target("grpc", options, _shared_client())
 
 
 @contextmanager

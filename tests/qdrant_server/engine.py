@@ -287,6 +287,12 @@ class Storage:
         shutil.rmtree(collection.folder)
         return True
 
+    def remove(self, prefix: str) -> None:
+        """Delete the collections whose names begin so."""
+        with self.lock:
+            for name in [name for name in self.collections if name.startswith(prefix)]:
+                self.delete(name)
+
     def change_aliases(self, actions: list[Any]) -> None:
         """Apply the actions in order, unseen by others until all are done.
 

@@ -174,6 +174,10 @@ class ServerProcess:
         """Count from zero."""
         self._control("DELETE", "counts")
 
+    def remove_collections(self, prefix: str) -> None:
+        """Remove the collections whose names begin so, uncounted and whatever the faults."""
+        self._control("DELETE", f"collections/{prefix}")
+
     def _control(self, method: str, what: str, body: dict[str, Any] | None = None) -> Any:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:

@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _control(self) -> None:
-        """The tests' own endpoints: faults and counts."""
+        """The tests' own endpoints: faults, counts, and an end to collections."""
         traffic, content = self.server.traffic, self._content()
         result: Any = True
         match self.command, self.path:
@@ -184,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
                 result = traffic.counts()
             case "DELETE", "/_test/counts":
                 traffic.reset_counts()
+            case "DELETE", path if path.startswith("/_test/collections/"):
+                self.server.storage.remove(path.removeprefix("/_test/collections/"))
             case _:
                 return self._send(404, b"")
         self._send(200, orjson.dumps(result))
