@@ -1,10 +1,6 @@
 """What tests share: the model, the Qdrants to test against, and a way to load into them."""
 
-import gc
 import os
-
-# What is imported stays, and need not be looked through for garbage: see below.
-gc.disable()
 
 # Before dlt and Dagster are imported: there may be no network.
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
@@ -13,6 +9,7 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "false"
 # gRPC tells on stderr of servers that go, which here they do all the time.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 
+import gc
 import shutil
 import tempfile
 import uuid
@@ -40,6 +37,7 @@ from tests.targets import Target, targets
 Load = Callable[..., Any]
 
 remember()
+gc.disable()  # while tests are imported; `_no_look_through_libraries_for_garbage` enables it
 
 # A server and a folder bring each change to disk, and tests would wait for that most of the time.
 # What they write is in memory where there is enough of it, also that of processes which they start.
@@ -115,9 +113,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test against the kinds of Qdrant that matter to it."""
     chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "qdrant_kind" in metafunc.fixturenames and "qdrant_kind" not in chosen:
-        folder = Path(metafunc.module.__file__ or "").relative_to(Path(__file__).parent).parts[0]
         marked = metafunc.definition.get_closest_marker("every_qdrant") is not None
-        metafunc.parametrize("qdrant_kind", targets(folder, every=marked), indirect=True)
+        metafunc.parametrize("qdrant_kind", targets(every=marked), indirect=True)
 
 
 @pytest.fixture

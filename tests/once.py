@@ -24,17 +24,18 @@ def remember() -> None:
     client.Inspector = functools.cache(client.Inspector)
 
     # What the annotations of configurations mean, for each of them that is resolved.
-    from dlt.common.configuration.providers import environ, toml
+    from dlt.common.configuration import resolve
+    from dlt.common.configuration.providers import environ
     from dlt.common.configuration.specs.base_configuration import BaseConfiguration, is_secret_hint
 
-    environ.is_secret_hint = toml.is_secret_hint = _by_identity(is_secret_hint)
+    environ.is_secret_hint = resolve.is_secret_hint = _by_identity(is_secret_hint)
     resolvable_fields: Any = BaseConfiguration.get_resolvable_fields
     of_class = functools.cache(resolvable_fields.__func__)
     BaseConfiguration.get_resolvable_fields = classmethod(lambda cls: dict(of_class(cls)))
 
 
 def _by_identity(function: Any) -> Any:
-    """Remember by the very object: hints that are equal need not be alike, and some have no hash."""
+    """Remember by the very object: equal hints need not be alike, and some have no hash."""
     known: dict[int, tuple[Any, Any]] = {}
 
     def remembered(hint: Any) -> Any:

@@ -120,20 +120,15 @@ def external(_folder: Path) -> Iterator[Target]:
     yield Target("external", {"location": os.environ["QDRANT_TEST_URL"], "api_key": key})
 
 
-# Where it matters in which Qdrant the rows end up, and by which way they get there.
-_STORAGE = ("destination", "embedding", "qdrant")
-
-
-def targets(folder: str, *, every: bool) -> list[Any]:
+def targets(*, every: bool) -> list[Any]:
     """The kinds of Qdrant that a test runs against; also the environment's server.
 
-    What Dagster shows does not depend on the kind: the real engine alone will do. What is stored is
-    tested on a path too, and what is marked `every_qdrant` over gRPC besides. (Memory is what a
-    path is, without a folder: `tests/destination/test_congruence.py` has it too.)
+    The real engine alone, unless the kind can make the difference. `make test-lowest` runs
+    most of them on a path. (Memory is what a path is, without a folder:
+    `tests/destination/test_congruence.py` has it too.)
 
     Args:
-        folder: The folder of the test, in `tests`.
-        every: Whether the test is marked.
+        every: Whether the test is marked `every_qdrant`: on a path and over gRPC too.
     """
     kinds: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
         "memory": memory,
@@ -143,10 +138,8 @@ def targets(folder: str, *, every: bool) -> list[Any]:
     }
     if chosen := os.environ.get("TEST_TARGETS"):
         names = chosen.split(",")
-    elif every:
-        names = ["path", "rest", "grpc"]
     else:
-        names = ["path", "rest"] if folder in _STORAGE else ["rest"]
+        names = ["path", "rest", "grpc"] if every else ["rest"]
     found = [pytest.param(kinds[name], id=name) for name in names]
     if "QDRANT_TEST_URL" in os.environ:
         found.append(pytest.param(external, id="external"))

@@ -9,8 +9,6 @@ from dagster_qdrant.search import QdrantSearch
 from tests.conftest import Load
 from tests.targets import Target
 
-pytestmark = pytest.mark.every_qdrant
-
 FILMS = [
     {"id": 1, "text": "a hunter of androids in a rainy city"},
     {"id": 2, "text": "a baker who falls in love in Paris"},
@@ -28,12 +26,14 @@ def ids(hits) -> list[int]:
     return [hit.payload["id"] for hit in hits]
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_keywords_find_what_meaning_cannot_tell_apart(resource: QdrantResource, dataset):
     assert ids(resource.search(dataset, "films", "4712", mode="keywords")) == [4]
     assert ids(resource.search(dataset, "films", "hunting an android", mode="keywords")) == [1]
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_both_are_used_where_the_collection_has_both(resource: QdrantResource, dataset):
     assert ids(resource.search(dataset, "films", "4712"))[0] == 4
@@ -45,6 +45,7 @@ def test_both_are_used_where_the_collection_has_both(resource: QdrantResource, d
     assert [hit.score for hit in dense] != [hit.score for hit in hybrid]
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_a_ranking_is_fused_by_rank_with_sixty(resource: QdrantResource, dataset):
     best = resource.search(dataset, "films", "part number XK-4712")[0]
@@ -52,6 +53,7 @@ def test_a_ranking_is_fused_by_rank_with_sixty(resource: QdrantResource, dataset
     assert best.score == pytest.approx(2 / 60, rel=0.1)
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_weights_move_the_ranking(resource: QdrantResource, dataset):
     def score(**weights: float) -> dict[int, float]:
@@ -63,6 +65,7 @@ def test_weights_move_the_ranking(resource: QdrantResource, dataset):
     assert score(dense=0.0)[1] == 0
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_scores_may_be_fused(resource: QdrantResource, dataset):
     by_rank, by_score = (
@@ -73,6 +76,7 @@ def test_scores_may_be_fused(resource: QdrantResource, dataset):
     assert by_score[0].score != by_rank[0].score
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_many_texts_are_asked_for_at_once(resource: QdrantResource, dataset, monkeypatch):
     from dagster_qdrant.qdrant.connection import Connection
@@ -92,6 +96,7 @@ def test_many_texts_are_asked_for_at_once(resource: QdrantResource, dataset, mon
     assert resource.search(dataset, "films", []) == []
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_pages_and_the_least_score(resource: QdrantResource, dataset):
     everything = ids(resource.search(dataset, "films", "4711 machine"))
@@ -103,12 +108,14 @@ def test_pages_and_the_least_score(resource: QdrantResource, dataset):
     assert ids(good) == ids([best])
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_a_question_of_stopwords_has_no_keywords(resource: QdrantResource, dataset):
     assert resource.search(dataset, "films", "of the", mode="keywords") == []
     assert len(resource.search(dataset, "films", "of the")) == 4
 
 
+@pytest.mark.every_qdrant
 def test_keywords_alone_are_searched_without_a_model(load: Load, qdrant_target: Target, dataset):
     load(qdrant_adapter(dlt.resource(FILMS, name="films"), keywords={"columns": ["text"]}))
     offline = QdrantResource(**qdrant_target.options, local_files_only=True)

@@ -10,8 +10,6 @@ from dagster_qdrant.search import QdrantSearch
 from tests.conftest import Load
 from tests.targets import Target
 
-pytestmark = pytest.mark.every_qdrant
-
 FILMS = [
     {"title": "a hunter of androids in a rainy city", "year": 1982},
     {"title": "a baker who falls in love in Paris", "year": 2001},
@@ -28,6 +26,7 @@ def titles(hits) -> list[str]:
     return [hit.payload["title"] for hit in hits]
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_the_nearest_in_meaning_comes_first(resource: QdrantResource, dataset):
     hits = resource.search(dataset, "films", "chasing robots through the streets")
@@ -36,6 +35,7 @@ def test_the_nearest_in_meaning_comes_first(resource: QdrantResource, dataset):
     assert len(hits) == 3
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_the_number_and_the_kind_of_answers_can_be_limited(resource: QdrantResource, dataset):
     from qdrant_client import models
@@ -77,6 +77,7 @@ def test_the_naming_convention_of_the_source_is_followed(
     assert resource.search(f"{dataset} Of Mine", table, "robots", 1)[0].payload["id"] == 1
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.parametrize("table", ["films", "Films"])
 def test_a_dataset_name_that_is_left_as_typed_is_found(
     load: Load, resource: QdrantResource, dataset, table, monkeypatch
@@ -86,6 +87,7 @@ def test_a_dataset_name_that_is_left_as_typed_is_found(
     assert resource.search(f"{dataset} Of Mine", table, "robots", 1)[0].payload["id"] == 1
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.usefixtures("films")
 def test_the_usual_search_asks_for_one_collection_only(
     resource: QdrantResource, dataset, monkeypatch
@@ -102,6 +104,7 @@ def test_the_usual_search_asks_for_one_collection_only(
     assert asked == [f"{dataset}_films"]
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.parametrize("table", ["no/such:table?", "nothing", "No Such__Table"])
 def test_a_table_that_is_not_there_is_said_to_be(load: Load, resource, dataset, table):
     load(nested("films"))
@@ -192,6 +195,7 @@ def test_a_model_of_ones_own_has_to_be_registered_where_one_searches(
         QdrantResource(**qdrant_target.options, **model).search(dataset, "films", "androids")
 
 
+@pytest.mark.every_qdrant
 def test_without_a_dataset_the_table_names_the_collection(
     resource: QdrantResource, load: Load, qdrant_target: Target, dataset
 ):
@@ -206,6 +210,7 @@ def test_an_unknown_argument_is_named_with_the_one_that_it_resembles():
         resource.search("movies", "films", "robots", limits=3)
 
 
+@pytest.mark.every_qdrant
 def test_mistakes_are_explained(resource: QdrantResource, load: Load, dataset):
     load(dlt.resource(FILMS, name="plain"))
     with pytest.raises(

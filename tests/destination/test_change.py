@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import dlt
@@ -15,15 +14,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from tests.conftest import Load
-from tests.targets import Target, memory, rest
-
-
-@pytest.fixture(params=[pytest.param(memory, id="memory"), pytest.param(rest, id="rest")])
-def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
-    """Local mode and a server; what changes concerns neither the path nor the protocol."""
-    with request.param(tmp_path) as qdrant_target:
-        yield qdrant_target
-        qdrant_target.clean_up(dataset)
+from tests.targets import Target
 
 
 def films(rows: Any, disposition: str = "merge", key: Any = "id", **hints: Any) -> Any:

@@ -146,6 +146,7 @@ class TestOnAServer:
         assert client.count(f"{dataset}_films").count == 2
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.parametrize("asked", [{"distance": "Euclid"}, {"datatype": "float16"}], ids=str)
 def test_another_kind_of_vectors_is_refused(load: Load, asked):
     load(films())

@@ -10,11 +10,10 @@ from dagster_qdrant.qdrant.collections import vector_params
 from tests.conftest import Load
 from tests.targets import Target
 
-pytestmark = pytest.mark.every_qdrant
-
 FILMS = [{"title": "Moon", "year": 2009, "tags": [{"name": "space"}, {"name": "clones"}]}]
 
 
+@pytest.mark.every_qdrant
 def test_the_tutorial_as_a_user_types_it(resource: QdrantResource, qdrant_target: Target, tmp_path):
     movies = [{"title": "Blade Runner", "year": 1982}, {"title": "Her", "year": 2013}]
     pipeline = dlt.pipeline(
@@ -44,6 +43,7 @@ def test_plain_data_lands_in_a_collection_named_content(load: Load, qdrant_targe
     assert qdrant_target.rows(f"{dataset}_content") == [{"title": "Moon"}]
 
 
+@pytest.mark.every_qdrant
 def test_lists_become_collections_of_their_own(load: Load, qdrant_target: Target, dataset):
     load(qdrant_adapter(dlt.resource(FILMS, name="films"), embed="title"))
     tags = qdrant_target.points(f"{dataset}_films__tags")
@@ -52,6 +52,7 @@ def test_lists_become_collections_of_their_own(load: Load, qdrant_target: Target
     assert {point.payload["_dlt_parent_id"] for point in tags} == {film.payload["_dlt_id"]}
 
 
+@pytest.mark.every_qdrant
 def test_a_resource_that_is_not_wrapped_gets_a_collection_without_vectors(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -89,6 +90,7 @@ def test_two_datasets_whose_names_meet_are_told_apart(load: Load, dataset):
         )
 
 
+@pytest.mark.every_qdrant
 def test_dropping_a_dataset_leaves_others_with_similar_names(
     load: Load, qdrant_target: Target, dataset
 ):

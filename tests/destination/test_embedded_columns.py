@@ -30,7 +30,7 @@ def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) 
         qdrant_target.clean_up(dataset)
 
 
-ON_A_SERVER_TOO = pytest.mark.parametrize("qdrant_target", [memory, rest], indirect=True)
+ON_A_SERVER = pytest.mark.parametrize("qdrant_target", [rest], indirect=True)
 
 
 def dlts_adapter(resource: Any, embed: list[str]) -> Any:
@@ -102,7 +102,7 @@ def test_columns_that_are_named_no_longer_are_not_embedded(run, texts, adapter):
         assert set(texts(*in_order)) == {1, 2}
 
 
-@ON_A_SERVER_TOO
+@ON_A_SERVER
 @ADAPTERS
 def test_a_resource_that_is_wrapped_no_longer_is_not_embedded(
     run, texts, adapter, qdrant_target, dataset, caplog
@@ -348,7 +348,7 @@ def test_values_of_another_type_are_embedded_with_any_naming(load, texts, monkey
 
 @pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
 @pytest.mark.parametrize("swaps", [True, False])
-@ON_A_SERVER_TOO
+@ON_A_SERVER
 def test_data_may_be_dropped_with_the_columns_that_were_embedded(
     resource, dataset, texts, qdrant_target, tmp_path, disposition, swaps
 ):

@@ -13,8 +13,6 @@ from tests.conftest import Load
 from tests.destination.conftest import loaded
 from tests.targets import Target
 
-pytestmark = pytest.mark.every_qdrant
-
 ROWS = [
     {"id": 1, "title": "Blade Runner", "plot": "A detective hunts androids in the rain."},
     {"id": 2, "title": "Amelie", "plot": "A waitress mends her neighbours' lives."},
@@ -41,6 +39,7 @@ def about(target: Target, collection: str) -> dict[str, Any]:
     return dict(metadata["dagster_qdrant"])
 
 
+@pytest.mark.every_qdrant
 def test_each_text_has_a_vector_of_its_keywords(load: Load, qdrant_target: Target, dataset):
     counts = loaded(load, films(embed="plot", keywords=True))
     vectors = keyword_vectors(qdrant_target, f"{dataset}_films")
@@ -58,6 +57,7 @@ def sparse_params(target: Target, collection: str) -> dict[str, Any]:
         return client.get_collection(collection).config.params.sparse_vectors or {}
 
 
+@pytest.mark.every_qdrant
 def test_keywords_alone_need_no_model(load: Load, qdrant_target: Target, dataset):
     counts = loaded(load, films(keywords=Keywords(columns=["title", "plot"])))
     vectors = keyword_vectors(qdrant_target, f"{dataset}_films")
@@ -65,6 +65,7 @@ def test_keywords_alone_need_no_model(load: Load, qdrant_target: Target, dataset
     assert (counts.keywords, counts.texts) == (3, 0)
 
 
+@pytest.mark.every_qdrant
 def test_the_mean_length_is_measured_once_and_kept(load: Load, qdrant_target: Target, dataset):
     load(films([{"id": 1, "plot": "rain rain"}, {"id": 2, "plot": "androids"}], **BOTH))
     assert about(qdrant_target, f"{dataset}_films")["keywords"]["avg_len"] == 1.5
@@ -124,6 +125,7 @@ def test_unchanged_rows_are_not_computed_again(load: Load):
     assert (again.keywords, again.written, again.unchanged) == (0, 0, 3)
 
 
+@pytest.mark.every_qdrant
 def test_a_changed_text_of_other_columns_is_computed_and_not_embedded(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -153,6 +155,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.every_qdrant
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_ends_in_what_a_fresh_load_gives_and_embeds_nothing(
     load: Load, qdrant_target: Target, dataset, change, caplog
@@ -176,6 +179,7 @@ def test_a_change_ends_in_what_a_fresh_load_gives_and_embeds_nothing(
     ).get("keywords")
 
 
+@pytest.mark.every_qdrant
 def test_rows_that_a_replace_brings_again_keep_their_vectors(load: Load):
     said = {"disposition": "replace", "embed": "plot", "keywords": True}
     load(films(**said))

@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 from dagster_qdrant.destination.loads.load_record import LoadStatus
-from tests.targets import Target, path, rest
+from tests.targets import Target
 from tests.working import Work
-
-
-@pytest.fixture(params=[pytest.param(path, id="path"), pytest.param(rest, id="rest")])
-def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
-    with request.param(tmp_path) as target:
-        yield target
-        target.clean_up(dataset)
 
 
 @pytest.fixture
@@ -45,7 +38,6 @@ def refuse_loss(target: Target, work: Work, result: Any) -> None:
     assert [load["status"] for load in loads] == [LoadStatus.COMPLETE]
 
 
-@pytest.mark.parametrize("qdrant_target", [rest], ids=["rest"], indirect=True)
 def test_a_worker_that_is_killed_is_made_up_for_by_a_retry_from_failure(
     qdrant_target: Target, work: Work
 ):

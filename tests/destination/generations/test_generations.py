@@ -74,6 +74,7 @@ def generations(qdrant_target: Target, dataset: str, table: str = "films") -> se
 # -- replace_strategy="swap" -----------------------------------------------------------------------
 
 
+@pytest.mark.every_qdrant
 def test_a_swap_shows_readers_all_former_rows_and_then_all_new_ones(
     loaded, films_now, monkeypatch, qdrant_target, dataset
 ):
@@ -149,6 +150,7 @@ def test_the_former_collection_is_kept_for_a_rollback_when_asked(
     assert generations(qdrant_target, dataset) == {"films@3"}
 
 
+@pytest.mark.every_qdrant
 def test_the_same_rows_in_place_after_a_swap(loaded, films_now, qdrant_target, dataset):
     loaded(FILMS, replace_strategy="swap")
     assert loaded(LATER).embedded == 2

@@ -26,14 +26,7 @@ from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.loads import dlt_tables
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
 from dagster_qdrant.destination.writing.table_loader import TableLoader
-from tests.targets import Target, memory, rest
-
-
-@pytest.fixture(params=[pytest.param(memory, id="memory"), pytest.param(rest, id="rest")])
-def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Iterator[Target]:
-    with request.param(tmp_path) as qdrant_target:
-        yield qdrant_target
-        qdrant_target.clean_up(dataset)
+from tests.targets import Target
 
 
 @pytest.fixture
@@ -170,8 +163,6 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_loads_that_do_not_disturb_each_other_go_together(
     load_at_once, resource, qdrant_target, dataset, meet, disposition
 ):
-    if qdrant_target.kind == "memory" and disposition == "append":
-        pytest.skip("one kind will do")
     load_at_once((resource, films(rows_of("first", 0), disposition)))
     meet(3)
     loads = [films(rows_of(f"{n}", n, n + 1, n + 2), disposition) for n in (1, 4, 7)]

@@ -18,8 +18,6 @@ from dagster_qdrant.errors import QdrantTerminalError
 from tests.conftest import Load
 from tests.targets import Target, grpc, memory, rest
 
-pytestmark = pytest.mark.every_qdrant
-
 # dlt marks types with these characters; a text that begins with one is not told from a mark.
 DLT_MARKS = "".join(chr(code) for code in range(0xF026, 0xF030))
 
@@ -70,13 +68,17 @@ KEPT = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=[memory, rest, grpc])
+@pytest.fixture
 def qdrant_target(request: pytest.FixtureRequest, tmp_path: Path, dataset: str) -> Any:
-    with request.param(tmp_path) as qdrant_target:
+    with getattr(request, "param", memory)(tmp_path) as qdrant_target:
         yield qdrant_target
         qdrant_target.clean_up(dataset)
 
 
+ON_EACH_WAY = pytest.mark.parametrize("qdrant_target", [memory, rest, grpc], indirect=True)
+
+
+@ON_EACH_WAY
 def test_values_are_kept_or_left_out(load: Load, qdrant_target: Target, dataset):
     rows = [
         {"title": name, f"v{n}": value} for n, (name, (value, _)) in enumerate(KEPT.items())
@@ -118,6 +120,7 @@ def test_an_integer_that_grpc_cannot_carry_is_shown_with_its_row(load: Load, hin
     assert "as text" in message
 
 
+@ON_EACH_WAY
 def test_nested_values_become_tables_or_stay_as_they_are(
     load: Load, qdrant_target: Target, dataset
 ):
@@ -133,6 +136,7 @@ def test_nested_values_become_tables_or_stay_as_they_are(
 # -- names and keys -------------------------------------------------------------------------------
 
 
+@ON_EACH_WAY
 def test_names_are_those_that_dlt_makes_of_them(load: Load, qdrant_target: Target, dataset):
     names = {"Title Case": "title_case", "a.b": "a_b", "a__b": "a__b", "1a": "_1a", "!!!": "x"}
     load(films([{"title": "Moon", name: name} for name in ["", *names]]))
