@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests wait for processes and disks now and then: one more of them than there are cores.
 TESTS_AT_ONCE = $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
+# Tests start many processes, and each would compile what it imports where Python may not keep that.
+COMPILED := --quiet --compile-bytecode
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-lowest browser pictures docs docs-serve lint format bench clean
+.PHONY: help install demo dev test test-others test-ui test-lowest browser pictures docs docs-serve lint format bench clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,7 +20,7 @@ $(VENV)/installed: pyproject.toml
 	@echo "Installing what is needed into $(VENV). The first time this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.7"
-	$(BIN)/uv pip install --quiet --python $(VENV) --editable ".[example]" --group dev --group readers
+	$(BIN)/uv pip install $(COMPILED) --python $(VENV) --editable ".[example]" --group dev --group readers
 	@touch $@
 
 # One Dagster for both: `make dev` shows what `make demo` did.
@@ -33,21 +35,26 @@ dev: install  ## Open Dagster's pages with the example, on http://localhost:3000
 	@mkdir -p "$$DAGSTER_HOME" && touch "$$DAGSTER_HOME/dagster.yaml"
 	$(BIN)/dagster dev
 
-# The tests of the UI come first and alone: they share one Dagster, which works all the time.
+# Side by side: the tests of the UI share one Dagster, and wait for it most of the time.
 test: install  ## Run the tests; those of the UI are skipped without a browser.
-	$(BIN)/python -m pytest tests/browser
+	@$(MAKE) --no-print-directory --jobs=2 test-others test-ui
+
+test-others: install
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --ignore tests/browser
 
-# On one kind of Qdrant, and without the tests of what uses no other package much: crashes, loads at
-# the same time, generations, faults of servers and services.
-OWN_WORK := browser destination/generations destination/loads test_crashes.py test_faults.py \
+test-ui: install
+	$(BIN)/python -m pytest tests/browser
+
+# All on a path, and without the tests of what uses no other package much: the UI, crashes, faults of
+# servers and services.
+OWN_WORK := browser test_crashes.py test_faults.py \
 	test_qdrant_server.py test_readers.py test_security.py embedding/test_remote.py \
 	embedding/test_service_loads.py embedding/test_service_security.py
 
 test-lowest:  ## Run tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet "uv>=0.7"
-	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
+	$(VENV)-lowest/bin/uv pip install $(COMPILED) --python $(VENV)-lowest --resolution lowest-direct \
 		--editable ".[example]" --group dev
 	TEST_TARGETS=path $(VENV)-lowest/bin/python -m pytest -n $(TESTS_AT_ONCE) $(OWN_WORK:%=--ignore tests/%)
 
