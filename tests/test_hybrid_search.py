@@ -146,7 +146,7 @@ def test_an_app_searches_without_dagster(load: Load, qdrant_target: Target, mode
     ("how", "words"),
     [
         ({"mode": "sparse"}, "`mode` is 'sparse'"),
-        ({"moode": "dense"}, "has no `moode`. It has `mode`, `fusion`"),
+        ({"moode": "dense"}, "has no `moode`. Did you mean `mode`?"),
         ({"fusion": "sum"}, "`fusion` is 'sum'"),
         ({"weights": {"bm25": 1}}, "`weights` names 'bm25'"),
         ({"weights": {"dense": -1}}, "0 or more"),
