@@ -19,8 +19,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
-# A run starts three processes, one after the other; on a busy machine each takes its time.
-PATIENCE = 90
+# A run starts three processes, one after the other; beside other tests each takes its time.
+PATIENCE = 150
 
 
 class Ui:

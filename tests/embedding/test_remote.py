@@ -188,7 +188,7 @@ def test_a_wait_for_a_service_ends_when_texts_are_given_up(service):
 def test_who_is_told_to_stop_waits_for_no_service(service, api, monkeypatch, waits_for):
     made = remote(service, api)
     if waits_for == "further try":
-        service.next_answers.extend([answer(503, retry_after="30")] * 9)
+        service.next_answers.extend([answer(503, retry_after="3")] * 9)
     else:
         service.seconds = 5
     work = made.embed_query if waits_for == "question" else lambda text: made.embed([text])
