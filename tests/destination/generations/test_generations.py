@@ -359,9 +359,7 @@ def test_another_prefix_of_passages_is_embedded_again_and_one_of_questions_is_no
     assert metadata(resource, f"{dataset}_films")["query_prefix"] == "query: "
     with caplog.at_level("WARNING", "dagster_qdrant"):
         counts = loaded(LATER[:1], "merge", query_prefix="query: ", passage_prefix="passage: ")
-    assert "to be with sentence-transformers/all-MiniLM-L6-v2 of `title` after the prefix" in (
-        caplog.text
-    )
+    assert "sentence-transformers/all-MiniLM-L6-v2 of `title` after the prefix" in (caplog.text)
     assert counts.embedded == 6
     assert generations(qdrant_target, dataset) == {"films@1"}
     said = metadata(resource, f"{dataset}_films")
