@@ -2,6 +2,8 @@
 
 import atexit
 import gc
+import subprocess
+import sys
 
 import dagster as dg
 import dlt
@@ -9,7 +11,11 @@ import pytest
 
 from dagster_qdrant import build_qdrant_assets
 from dagster_qdrant.destination.load_job import TableLoader
-from dagster_qdrant.garbage_collection import end_at_once, only_new_collected
+from dagster_qdrant.garbage_collection import (
+    _last_look,
+    end_at_once,
+    only_new_collected,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +58,27 @@ def test_what_somebody_else_froze_stays_frozen():
     assert gc.get_freeze_count()
 
 
-def test_a_process_that_ran_a_load_ends_without_a_last_look(resource, dataset, monkeypatch):
+def test_a_process_that_ends_at_once_finishes_what_is_garbage():
+    script = """
+from dagster_qdrant.garbage_collection import end_at_once
+
+class Report:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("finished")
+
+end_at_once()
+Report()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert ended.stdout.split() == [b"finished"]
+
+
+def test_a_process_that_ran_a_load_is_looked_through_once_at_its_end(
+    resource, dataset, monkeypatch
+):
     at_the_end = []
     monkeypatch.setattr(atexit, "register", lambda function, *_, **__: at_the_end.append(function))
     end_at_once.cache_clear()
@@ -60,4 +86,6 @@ def test_a_process_that_ran_a_load_ends_without_a_last_look(resource, dataset, m
     assets = build_qdrant_assets(dlt_source=films, dataset_name=dataset)
     for _ in range(2):
         dg.materialize([assets], resources={"qdrant": resource})
-    assert at_the_end.count(gc.freeze) == 1
+    [look] = [function for function in at_the_end if function is _last_look]
+    look()
+    assert gc.get_freeze_count()
