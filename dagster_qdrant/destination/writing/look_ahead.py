@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from dagster_qdrant.destination.tables.rows import Row
 
 # How many windows are looked up while another one is worked on: a server may be far away.
-_AHEAD = 3
+AHEAD = 3
 
 
 @dataclass
@@ -38,28 +37,19 @@ class LookAhead:
     Args:
         windows: The windows, in their order.
         look_up: Gives the payloads of some points, by their ids, as far as there are any.
+        pool: Where look-ups run, `AHEAD` at a time.
     """
 
     def __init__(
         self,
         windows: Iterator[Arrived],
         look_up: Callable[[Collection[str]], dict[str, Mapping[str, Any]]],
+        pool: Executor,
     ) -> None:
         self._windows = windows
         self._look_up = look_up
         self._waiting: deque[Arrived] = deque()
-        self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="look-up")
-
-    def __enter__(self) -> LookAhead:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool = pool
 
     def take(self, *unsettled: Collection[str]) -> Arrived | None:
         """The next window, or None if there is none.
@@ -69,7 +59,7 @@ class LookAhead:
         Args:
             unsettled: The ids of points that are yet to be written for windows taken before.
         """
-        while len(self._waiting) <= _AHEAD and (arrived := next(self._windows, None)):
+        while len(self._waiting) <= AHEAD and (arrived := next(self._windows, None)):
             others = (*unsettled, *(each.point_ids for each in self._waiting))
             if all(map(arrived.point_ids.isdisjoint, others)):
                 arrived.existing = self._pool.submit(self._look_up, arrived.point_ids)

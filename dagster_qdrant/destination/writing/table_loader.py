@@ -6,6 +6,7 @@ Nothing here knows where the rows come from: a file of a load, or a collection t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
@@ -26,7 +27,7 @@ from dagster_qdrant.destination.tables.table_plan import (
 )
 from dagster_qdrant.destination.writing.load_counts import LoadCounts
 from dagster_qdrant.destination.writing.loaded_ids import FileIds
-from dagster_qdrant.destination.writing.look_ahead import Arrived, LookAhead
+from dagster_qdrant.destination.writing.look_ahead import AHEAD, Arrived, LookAhead
 from dagster_qdrant.destination.writing.point_writer import PointWriter, Window
 from dagster_qdrant.destination.writing.text_vectors import EmbeddedWindow, TextVectors
 from dagster_qdrant.qdrant.collections import Collections
@@ -95,8 +96,9 @@ class TableLoader:
             PointWriter(
                 self._connection, self._plan, config.upload_batch_size, config.upload_parallelism
             ) as writer,
-            LookAhead(map(self._come, windows), self._look_up) as ahead,
+            ThreadPoolExecutor(AHEAD, thread_name_prefix="look-up") as look_ups,
         ):
+            ahead = LookAhead(map(self._come, windows), self._look_up, look_ups)
             try:
                 # While a window is embedded, the one before it is written and the next ones are
                 # looked up, unless they concern the same points.
@@ -115,6 +117,7 @@ class TableLoader:
                     embedding = following
                 write_embedded()
             except BaseException:
+                look_ups.shutdown(wait=False, cancel_futures=True)
                 for begun in (embedding, following):
                     if begun:
                         begun.cancel()
