@@ -141,6 +141,14 @@ def resource(qdrant_target: Target, model: dict[str, Any]) -> QdrantResource:
 
 
 @pytest.fixture
+def without_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count requests: how many a heart makes depends on the machine's speed."""
+    from dagster_qdrant.destination.loads.load_leases import LoadLease
+
+    monkeypatch.setattr(LoadLease, "_beat", lambda self, dlt_tables: None)
+
+
+@pytest.fixture
 def load(resource: QdrantResource, dataset: str, tmp_path: Path) -> Load:
     """Load some data with a plain dlt pipeline, as a script would."""
 

@@ -12,6 +12,8 @@ from tests.conftest import Load
 from tests.qdrant_server import ServerProcess
 from tests.targets import Target
 
+pytestmark = pytest.mark.usefixtures("without_heartbeats")
+
 FEW, MANY = 10, 2_000
 
 

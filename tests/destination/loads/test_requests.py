@@ -12,6 +12,8 @@ from tests.conftest import Load
 from tests.qdrant_server import ServerProcess
 from tests.targets import API_KEY, Target, shared_server
 
+pytestmark = pytest.mark.usefixtures("without_heartbeats")
+
 ROWS = [{"id": number, "title": f"film {number}"} for number in range(6)]
 # To describe a table that Dagster shows: its rows, its collection, and three for its pictures.
 TO_SHOW_IT = 5
@@ -26,7 +28,7 @@ def qdrant_target(dataset: str) -> Iterator[Target]:
 
 @pytest.fixture
 def resource(qdrant_target: Target, model: dict[str, Any]) -> QdrantResource:
-    return QdrantResource(**qdrant_target.options, **model)  # heartbeats a second apart
+    return QdrantResource(**qdrant_target.options, **model)
 
 
 def films(disposition: str) -> Any:
