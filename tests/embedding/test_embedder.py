@@ -195,11 +195,13 @@ def test_nothing_is_downloaded_ahead(models, no_hub, tmp_path):
 
 
 _SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 import dlt
 from dagster_qdrant import QdrantResource, qdrant_adapter
 from dagster_qdrant.embedding.embedder import preload_embedder
 
+# What runs in a shell's background is started with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 resource = QdrantResource(
     location=":memory:", model=sys.argv[2], model_path=sys.argv[3]
 )
