@@ -46,6 +46,7 @@ class _Loads:
     guard = threading.Lock()
     count = 0
     have_frozen = False
+    found_frozen = False  # by somebody else
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def only_new_collected() -> Iterator[None]:
     """
     with _Loads.guard:
         _Loads.count += 1
-        if _Loads.count == 1 and not gc.get_freeze_count():
+        if _Loads.count == 1 and not _is_frozen_by_others():
             gc.freeze()
             _Loads.have_frozen = True
     try:
@@ -67,3 +68,12 @@ def only_new_collected() -> Iterator[None]:
             if not _Loads.count and _Loads.have_frozen:
                 gc.unfreeze()
                 _Loads.have_frozen = False
+
+
+def _is_frozen_by_others() -> bool:
+    """Whether somebody else froze something: asked until it is so, for then it is slow to ask.
+
+    Python counts the frozen objects one by one, some 30 ms.
+    """
+    _Loads.found_frozen = _Loads.found_frozen or gc.get_freeze_count() > 0
+    return _Loads.found_frozen

@@ -13,13 +13,15 @@ from dagster_qdrant import build_qdrant_assets
 from dagster_qdrant.destination.load_job import TableLoader
 from dagster_qdrant.garbage_collection import (
     _last_look,
+    _Loads,
     end_at_once,
     only_new_collected,
 )
 
 
 @pytest.fixture(autouse=True)
-def nothing_frozen():
+def nothing_frozen(monkeypatch):
+    monkeypatch.setattr(_Loads, "found_frozen", False)
     before = gc.get_freeze_count()
     gc.unfreeze()
     yield
@@ -51,11 +53,16 @@ def test_it_is_looked_through_again_when_the_last_of_several_loads_ends():
     assert gc.get_freeze_count() == 0
 
 
-def test_what_somebody_else_froze_stays_frozen():
+def test_what_somebody_else_froze_stays_frozen_and_is_counted_once(monkeypatch):
     gc.freeze()
-    with only_new_collected():
-        pass
-    assert gc.get_freeze_count()
+    counted = []
+    count = gc.get_freeze_count
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: counted.append(count()) or counted[-1])
+    for _ in range(2):
+        with only_new_collected():
+            pass
+    assert len(counted) == 1
+    assert count()
 
 
 def test_a_process_that_ends_at_once_finishes_what_is_garbage():
