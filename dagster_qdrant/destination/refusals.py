@@ -124,7 +124,8 @@ def refuse_rows_of_another_key(
     if plan.write_disposition != "merge" or plan.nested or not collections.exists(plan.collection):
         return
     goes_on = before and (before.write_disposition, before.key) == ("merge", plan.key)
-    if goes_on and not (len(plan.key) > 1 and _is_of_dlt(plan, collections)):
+    is_as_dlts = len(plan.key) == 1 and not plan.has_decimal_key
+    if goes_on and (is_as_dlts or not _is_of_dlt(plan, collections)):
         return
     row = _row_of_another_key(plan, collections)
     if row is None:
@@ -158,7 +159,7 @@ def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, 
 
 
 def _is_of_dlt(plan: TablePlan, collections: Collections) -> bool:
-    """Whether dlt's own destination, whose ids for several columns differ, wrote the points."""
+    """Whether dlt's own destination wrote the points, whose ids differ for some keys."""
     points = next(collections.pages(plan.collection, payload=[ROW_HASH], page=1), [])
     return any(ROW_HASH not in (point.payload or {}) for point in points)
 

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,29 @@ def test_a_dedup_sort_column_says_which_row_of_a_key_counts(
     load(versions([{"id": 1, "title": "later", "version": 4}], order))
     [row] = qdrant_target.rows(f"{dataset}_films")
     assert row["title"] == "later"
+
+
+@pytest.mark.parametrize(
+    ("values", "highest"), [([Decimal("9.5"), Decimal(10)], "10"), ([b"a", b"\xff"], "/w==")]
+)
+def test_decimals_and_bytes_are_sorted_by_what_they_are_and_not_by_their_text(
+    load: Load, qdrant_target: Target, dataset, values, highest
+):
+    rows = [{"id": 1, "title": "a film", "version": value} for value in values]
+    rows += [{**row, "id": 2} for row in reversed(rows)]
+    load(versions(rows, "desc", version={"dedup_sort": "desc"}))
+    assert [row["version"] for row in qdrant_target.rows(f"{dataset}_films")] == [highest] * 2
+
+
+def test_a_decimal_key_that_comes_with_other_zeros_is_the_same(
+    load: Load, qdrant_target: Target, dataset
+):
+    merged = {"write_disposition": "merge", "primary_key": "id"}
+    rows = [{"id": Decimal("1.5"), "title": "Moon"}, {"id": Decimal("1.50"), "title": "Her"}]
+    for some in (rows[:1], rows):
+        load(films(some, **merged))
+    [row] = qdrant_target.rows(f"{dataset}_films")
+    assert row["title"] == "Her"
 
 
 def test_a_row_that_does_not_count_does_not_bring_back_one_that_is_deleted(

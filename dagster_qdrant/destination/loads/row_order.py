@@ -127,7 +127,7 @@ def _about(plan: TablePlan, rows: Sequence[_Row]) -> str:
 
 
 def _key(plan: TablePlan, row: Mapping[str, Any]) -> str:
-    return canonical_json([row.get(name) for name in plan.key])
+    return canonical_json(plan.key_of(row))
 
 
 def _repeated(

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dagster_qdrant.destination.tables.typed_values import DECIMALS, shortest_decimal
+
 # The Python types in which dlt hands over a value of a column's type. Only the types in whose text
 # no two values look alike; keys of other types get the unambiguous encoding.
 _PLAIN_TYPES: Mapping[str, type] = {
@@ -44,15 +46,31 @@ def key_point_id(collection: str, values: Sequence[Any], types: Sequence[str | N
 
     Returns:
         A UUID as text. For one column whose value has the column's type, it equals the id that
-        dlt's own Qdrant destination gives.
+        dlt's own Qdrant destination gives, but for decimals with zeros at their end.
 
     Example:
         >>> key_point_id("movies", [1], ["bigint"]) == key_point_id("movies", ["1"], ["bigint"])
         False
     """
+    values = key_values(values, types)
     if len(values) == 1 and type(values[0]) is _PLAIN_TYPES.get(types[0] or ""):
         return _uuid5(f"{collection}{values[0]}")
-    return content_point_id(collection, list(values))
+    return content_point_id(collection, values)
+
+
+def key_values(values: Sequence[Any], types: Sequence[str | None]) -> list[Any]:
+    """The values of a key, the same for the same key.
+
+    Args:
+        values: The values as a row has them.
+        types: dlt's data types of their columns.
+    """
+    if DECIMALS.isdisjoint(types):
+        return list(values)
+    return [
+        shortest_decimal(value) if data_type in DECIMALS and isinstance(value, str) else value
+        for value, data_type in zip(values, types, strict=True)
+    ]
 
 
 def content_point_id(collection: str, content: Any, occurrence: int = 0) -> str:

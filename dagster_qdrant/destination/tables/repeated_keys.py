@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 from weakref import WeakValueDictionary
 
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.rows import digest
 from dagster_qdrant.destination.tables.table_plan import PLACE_MARK
+from dagster_qdrant.destination.tables.typed_values import shortest_decimal
 
 _BYTES = 8 * 1024 * 1024  # a power of two
 _PROBES = 4
@@ -95,7 +97,10 @@ def row_id(key: Sequence[Any], place: int | None) -> str:
 
 def _alike(key: Sequence[Any]) -> list[str]:
     """The values as text: dlt brings those of a column to one type, so 1 and "1" may be one key."""
-    return [
-        str(int(value) if isinstance(value, float) and value.is_integer() else value)
-        for value in key
-    ]
+    return [_text(value) for value in key]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return shortest_decimal(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)

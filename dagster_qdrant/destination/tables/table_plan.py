@@ -29,7 +29,12 @@ from dagster_qdrant.destination.tables.payload_indexes import (
     is_stored_as_number,
     settled_index,
 )
-from dagster_qdrant.destination.tables.point_ids import content_point_id, key_point_id
+from dagster_qdrant.destination.tables.point_ids import (
+    content_point_id,
+    key_point_id,
+    key_values,
+)
+from dagster_qdrant.destination.tables.typed_values import DECIMALS, sortable
 
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming import NamingConvention
@@ -98,6 +103,7 @@ class TablePlan:
         hard_delete: The column that marks a row as deleted.
         dedup_sort: The column that tells which row of a key counts, and "asc" (the lowest) or
             "desc" (the highest). None: the last row.
+        dedup_type: dlt's data type of this column.
         row_id: The column with dlt's own id of a row.
         load_id: The column with the id of the load that wrote a row.
         root_id: The column with the root row's id, in nested tables of a merge.
@@ -131,6 +137,7 @@ class TablePlan:
     variants: Mapping[str, tuple[str, ...]]
     hard_delete: str | None
     dedup_sort: tuple[str, str] | None
+    dedup_type: str | None
     row_id: str
     load_id: str
     root_id: str | None
@@ -267,7 +274,7 @@ class TablePlan:
             return False
         if self.dedup_sort is not None:
             column, order = self.dedup_sort
-            value, best = row.get(column), other.get(column)
+            value, best = (sortable(each.get(column), self.dedup_type) for each in (row, other))
             if (value is None) is not (best is None):
                 return value is None
             if type(value) is not type(best):
@@ -291,6 +298,15 @@ class TablePlan:
             for row_id in (other.get(self.row_id), *other.get(SUPERSEDED, ()))
         }
         return sorted(ids - {row.get(self.row_id), None})
+
+    @property
+    def has_decimal_key(self) -> bool:
+        """Whether a number in its key can be written in several ways."""
+        return not DECIMALS.isdisjoint(self.key_types)
+
+    def key_of(self, row: Mapping[str, Any]) -> list[Any]:
+        """The values of a row's key, the same for the same key; None where it has none."""
+        return key_values([row.get(name) for name in self.key], self.key_types)
 
     def point_id(self, identity: Any, occurrence: int = 0) -> str:
         """The id of the point of a row.
@@ -353,6 +369,7 @@ class TablePlan:
         }
         # In an order that does not depend on which column came first in the rows.
         key = sorted(key)
+        dedup_sort = get_dedup_sort_tuple(table) if disposition == "merge" else None
         links = {
             name
             for name, column in columns.items()
@@ -386,7 +403,8 @@ class TablePlan:
                 if disposition == "merge"
                 else None
             ),
-            dedup_sort=get_dedup_sort_tuple(table) if disposition == "merge" else None,
+            dedup_sort=dedup_sort,
+            dedup_type=types.get(dedup_sort[0]) if dedup_sort else None,
             row_id=row_id,
             load_id=load_id,
             root_id=get_first_column_name_with_prop(table, "root_key"),

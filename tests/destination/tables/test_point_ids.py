@@ -31,6 +31,16 @@ def test_the_integer_1_and_the_string_1_of_one_column_are_two_keys():
         assert of_int != of_text
 
 
+def test_a_decimal_is_one_key_however_many_zeros_it_is_written_with():
+    for others in ([], ["UK"]):
+        types = ["decimal", "text"][: 1 + len(others)]
+        ids = {key_point_id("c", [text, *others], types) for text in ("1.5", "1.50", "15E-1")}
+        assert len(ids) == 1
+        assert key_point_id("c", ["15", *others], types) not in ids
+    assert key_point_id("c", ["100"], ["decimal"]) == key_point_id("c", ["1E+2"], ["decimal"])
+    assert key_point_id("c", ["1.5"], ["text"]) != key_point_id("c", ["1.50"], ["text"])
+
+
 @given(st.lists(KEY_VALUES, min_size=2, max_size=3), st.lists(KEY_VALUES, min_size=2, max_size=3))
 def test_keys_of_several_columns_never_meet(one, other):
     types = [None] * 3
