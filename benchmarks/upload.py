@@ -73,6 +73,7 @@ def _ours(given: argparse.Namespace, rows: list[dict[str, Any]], vectors: Any) -
         variants={},
         hard_delete=None,
         dedup_sort=None,
+        dedup_type=None,
         row_id="_dlt_id",
         load_id="_dlt_load_id",
         root_id=None,
