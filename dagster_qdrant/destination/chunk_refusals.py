@@ -14,6 +14,8 @@ from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about
 
+_PAGE = 1024
+
 
 def refuse_other_chunks(
     plan: TablePlan, collections: Collections, embedding: EmbeddingOptions
@@ -34,13 +36,23 @@ def refuse_other_chunks(
     asked, there = cut_asked(plan, embedding), cut_there(about(info) if info else {})
     if asked == there or not collections.exists(plan.collection):
         return
-    if not collections.count(plan.collection):
+    if not _has_text(plan, collections):
         return
     raise QdrantTerminalError(
         f"Table `{plan.table_name}` is to have {told(asked)}, and its former rows have "
         f"{told(there)}. Rows that do not come again would stay so. Load all rows once with the "
         "write disposition 'replace', or have dlt drop the former ones with "
         "`refresh='drop_resources'`. (In a script, `pipeline.drop_pending_packages()` comes first.)"
+    )
+
+
+def _has_text(plan: TablePlan, collections: Collections) -> bool:
+    """Whether a former row has a text, of which there should be chunks."""
+    columns = [name for each in plan.chunked for name in (each, *plan.variants.get(each, ()))]
+    return any(
+        embedding_text(record.payload or {}, plan.chunked, plan.variants)
+        for records in collections.pages(plan.collection, payload=columns, page=_PAGE)
+        for record in records
     )
 
 

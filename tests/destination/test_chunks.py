@@ -87,6 +87,12 @@ def test_a_deleted_row_takes_its_chunks_along(load: Load, chunks):
     assert "docs__chunks" not in done or done["docs__chunks"].texts == 0
 
 
+def test_where_a_mark_deletes_nothing_rows_that_have_it_are_cut(load: Load, chunks):
+    columns = {"gone": {"hard_delete": True, "data_type": "bool"}}
+    load(docs([DOCS[0] | {"gone": True}], columns=columns, write_disposition="replace"))
+    assert set(chunks()) == {1}
+
+
 class Doc(BaseModel):
     id: int
     title: str
@@ -261,6 +267,13 @@ def test_rows_of_which_none_has_a_text_are_found_by_nothing(load: Load, resource
     columns = {name: {"data_type": "text"} for name in ("title", "body")}
     load(docs(DOCS[2:], columns=columns))
     assert resource.search(dataset, "docs", "rain") == []
+
+
+def test_rows_without_a_text_do_not_bind_to_a_function(load: Load, chunks):
+    columns = {name: {"data_type": "text"} for name in ("title", "body")}
+    for rows in (DOCS[2:], DOCS):
+        load(docs(rows, columns=columns, chunk=lambda text: text.split("\n")))
+    assert set(chunks()) == {1, 2}
 
 
 def test_what_has_nothing_to_cut_is_refused():

@@ -46,7 +46,7 @@ class RowKey:
         nests: Whether the table has nested ones, as far as is known.
         chunking: How its texts are cut into chunks, if they are.
         indexed: The columns that are indexed.
-        hard_delete: The column that marks a row as deleted.
+        hard_delete: The column that marks a row as deleted, in a merge.
         types: Its columns, as far as their types are known.
         max_nesting: How many levels of lists become tables.
     """
@@ -90,7 +90,9 @@ class RowKey:
             for known in (stored.get("columns", {}), table["columns"])
             for each, column in known.items()
         }
-        deletes = get_first_column_name_with_prop(table, "hard_delete", include_incomplete=True)
+        deletes = None
+        if disposition == "merge":  # in all others, a row that is marked is a row
+            deletes = get_first_column_name_with_prop(table, "hard_delete", include_incomplete=True)
         nested = get_nested_tables(schema.tables, name, include_self=False)
         hints = [each for *_, each in resource.get_nested_hints(name, schema.naming, item, meta)]
         own = {each.get("write_disposition") for each in (*nested, *hints)}
