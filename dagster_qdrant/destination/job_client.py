@@ -263,9 +263,9 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         before = self._plans_before(stored)
         collections = KnownCollections(self.collections)
         emptied, targets = emptied_tables(), LoadTargets(collections, self.config)
-        for table in sorted(tables, key=lambda table: str(table["name"])):
-            if table["name"] in dlt_tables:
-                continue
+        data_tables = sorted((str(t["name"]), t) for t in tables if t["name"] not in dlt_tables)
+        collections.look_up(collections.name(name) for name, _ in data_tables)
+        for _, table in data_tables:
             plan = self._plan(table)
             hints = cast(TTableSchema, table)
             refuse_merge_without_key(hints, plan)
@@ -314,17 +314,17 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         """Create the collections that are missing and store the schema if it is new."""
         update = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         dlt_tables = set(self.schema.dlt_table_names())
-        tables = set(only_tables or self.schema.tables) | dlt_tables
+        tables = set(only_tables or self.schema.tables)
         stored: KeptSchema | None = None
         try:
             load_id = load_package_state()["load_id"]
         except CurrentLoadPackageStateNotAvailable:  # the schema alone is brought up to date
             targets = LoadTargets(self.collections, self.config)
-            targets.ensure(self.plan(table_name) for table_name in sorted(tables))
+            targets.ensure(self.plan(table_name) for table_name in sorted(tables | dlt_tables))
         else:
             load = self.load(load_id)
             stored = load.lease.stored_schema
-            load.prepare(tables - dlt_tables if self._books.are_complete(stored) else tables)
+            load.prepare(tables - dlt_tables)
         self._books.store_schema(stored)
         return update
 

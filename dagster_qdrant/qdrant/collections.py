@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.errors import QdrantConflictError, QdrantNotFoundError
@@ -174,14 +175,20 @@ class Collections(Points):
             self.changed(collection)
         for name in sorted(outdated):
             request(client.delete_payload_index, collection, field_name=name, wait=True)
-        for name in missing:
-            request(
-                client.create_payload_index,
+        self._make_indexes(collection, {name: wanted[name] for name in missing})
+
+    def _make_indexes(self, collection: str, schemas: Mapping[str, Any]) -> None:
+        self.connection.at_once(
+            partial(
+                self.connection.request,
+                self.connection.client.create_payload_index,
                 collection,
                 field_name=name,
-                field_schema=wanted[name],
+                field_schema=schema,
                 wait=True,
             )
+            for name, schema in schemas.items()
+        )
 
     def restore_indexes(self, collection: str, indexes: Mapping[str, Mapping[str, Any]]) -> bool:
         """Make payload indexes that a collection lacks, say since it was copied without them.
@@ -191,14 +198,7 @@ class Collections(Points):
         """
         info = self.describe(collection)
         missing = indexes.keys() - info.payload_schema.keys() if info else set()
-        for name in sorted(missing):
-            self.connection.request(
-                self.connection.client.create_payload_index,
-                collection,
-                field_name=name,
-                field_schema=index_schema(indexes[name]),
-                wait=True,
-            )
+        self._make_indexes(collection, {name: index_schema(indexes[name]) for name in missing})
         if missing:
             self.changed(collection)
         return bool(missing)

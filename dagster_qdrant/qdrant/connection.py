@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -47,6 +48,10 @@ _READS = frozenset(
         "scroll",
     )
 )
+
+# How many requests are made at once where none depends on another. A server that makes collections
+# waits for its disk, and one of a cluster for the others.
+_AT_ONCE = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,6 +120,29 @@ class Connection:
             raise translated from cause
 
         return retrying(attempt, self.options.max_retries)
+
+    def at_once(self, calls: Iterable[Callable[[], T]]) -> list[T]:
+        """Make requests that do not depend on one another, some at a time.
+
+        Local mode does one thing at a time.
+
+        Args:
+            calls: Each makes some requests, one after the other.
+
+        Returns:
+            What they return, in their order.
+
+        Raises:
+            QdrantError: What the first one raised that failed. Those that wait are not begun.
+        """
+        calls = list(calls)
+        if self.is_local or len(calls) < 2:
+            return [call() for call in calls]
+        with ThreadPoolExecutor(min(_AT_ONCE, len(calls)), thread_name_prefix="requests") as pool:
+            futures = [pool.submit(call) for call in calls]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        return [future.result() for future in futures if not future.cancelled()]
 
 
 def _presentable(error: Exception, options: ConnectionOptions) -> Exception | None:

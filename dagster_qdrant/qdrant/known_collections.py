@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dagster_qdrant.qdrant.collections import Collections
@@ -32,9 +34,14 @@ class KnownCollections(Collections):
 
     def describe(self, collection: str) -> models.CollectionInfo | None:
         """What Qdrant says of a collection, or None if there is none."""
-        if collection not in self._infos:
-            self._infos[collection] = super().describe(collection)
-        return self._infos[collection]
+        if collection in self._infos:
+            return self._infos[collection]
+        info = self._infos[collection] = super().describe(collection)
+        return info
+
+    def look_up(self, collections: Iterable[str]) -> None:
+        """Ask about some collections ahead, several at a time: a server may be far away."""
+        self.connection.at_once(partial(self.describe, collection) for collection in collections)
 
     def exists(self, collection: str) -> bool:
         """Whether there is such a collection."""

@@ -1,6 +1,8 @@
 """The way to Qdrant: shared clients, retries and what a server says."""
 
 import ssl
+import threading
+from functools import partial
 
 import pytest
 
@@ -137,3 +139,31 @@ def test_certificates_are_read_where_there_is_tls(monkeypatch, scheme):
     open_client(ConnectionOptions(location=f"{scheme}://localhost:1")).close()
     ssl.create_default_context.cache_clear()
     assert bool(read) is (scheme == "https")
+
+
+class TestRequestsAtOnce:
+    def test_some_run_at_a_time_and_come_back_in_their_order(self, connection):
+        together = threading.Barrier(4, timeout=30)
+
+        def call(number):
+            return lambda: (together.wait(), number)[1]
+
+        assert connection.at_once(map(call, range(8))) == list(range(8))
+
+    def test_after_a_failure_those_that_wait_are_not_begun(self, connection):
+        begun = []
+
+        def call(number):
+            begun.append(number)
+            if number == 0:
+                raise QdrantTerminalError("no")
+            threading.Event().wait(0.3)
+
+        with pytest.raises(QdrantTerminalError, match="no"):
+            connection.at_once(partial(call, number) for number in range(50))
+        assert len(begun) <= 8
+
+    def test_local_mode_does_one_thing_after_the_other(self):
+        with connect(ConnectionOptions(location=":memory:")) as connection:
+            threads = connection.at_once([threading.current_thread] * 3)
+        assert threads == [threading.current_thread()] * 3

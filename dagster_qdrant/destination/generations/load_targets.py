@@ -27,6 +27,7 @@ from dagster_qdrant.destination.tables.table_plan import TablePlan
 from dagster_qdrant.destination.writing.table_collection import (
     TEXTS_MISSING,
     ensure_collection,
+    ensure_collections,
     fixed_differences_of,
 )
 from dagster_qdrant.qdrant.collections import CHUNKS_IN, Collections, about
@@ -229,8 +230,9 @@ class LoadTargets:
         Raises:
             QdrantTerminalError: If a partition of a table is loaded that was loaded as a whole.
         """
+        plans = list(plans)
+        ensure_collections(self._collections, plans, self._config.embedding)
         for plan in plans:
-            ensure_collection(self._collections, plan, self._config.embedding)
             refuse_rows_without_partition(plan, self._collections)
 
     def build(self, rebuilt: Iterable[TablePlan], load_id: str, emptied: Set[str]) -> None:

@@ -14,7 +14,7 @@ from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.rows import digest
 from dagster_qdrant.destination.tables.table_plan import TablePlan
-from dagster_qdrant.destination.writing.table_collection import ensure_collection
+from dagster_qdrant.destination.writing.table_collection import ensure_collections
 from dagster_qdrant.embedding.options import EmbeddingOptions
 from dagster_qdrant.errors import QdrantTerminalError, QdrantTransientError
 from dagster_qdrant.qdrant.collections import Collections
@@ -46,13 +46,16 @@ class Books:
     @property
     def made(self) -> str:
         """How this version makes them."""
-        plans = map(self._plan_of, sorted(self._schema.dlt_table_names()))
-        return digest(canonical_json([[plan.table_name, dict(plan.indexes)] for plan in plans]))
+        made = [[plan.table_name, dict(plan.indexes)] for plan in self._plans]
+        return digest(canonical_json(made))
+
+    @property
+    def _plans(self) -> list[TablePlan]:
+        return [self._plan_of(name) for name in sorted(self._schema.dlt_table_names())]
 
     def make(self) -> None:
-        """Make those that a load begins with, or what they lack."""
-        for table_name in (self._schema.version_table_name, self._schema.loads_table_name):
-            ensure_collection(self._collections, self._plan_of(table_name), self._embedding)
+        """Make those that are missing, or what they lack."""
+        ensure_collections(self._collections, self._plans, self._embedding)
 
     def open(self) -> KeptSchema | None:
         """See that they are there, and read the schema as it was stored last."""

@@ -142,11 +142,12 @@ class Load:
         """Make the collections that the load writes to, and fill those that are made anew.
 
         Args:
-            tables: The tables that the load has, dlt's own among them.
+            tables: The tables that the load has, without dlt's own.
         """
-        chains = self._chains(tables - set(self._schema.dlt_table_names()))
+        chains = self._chains(tables)
         plans = {plan.table_name: plan for chain in chains.values() for plan in chain}
         with self.lease.alive(self._dlt_tables):
+            self._known.look_up(plan.collection for plan in plans.values())
             chosen = self._targets.choose(plans.values())
             # Also those that get no row: what the load outdates is looked for in them.
             others = plans.keys() - tables

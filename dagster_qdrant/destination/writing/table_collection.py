@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dagster_qdrant.destination.tables.chunks import NAMES
@@ -78,6 +80,21 @@ def ensure_collection(
         indexes=plan.indexes,
         settings=plan.settings,
         former=former,
+    )
+
+
+def ensure_collections(
+    collections: Collections, plans: Iterable[TablePlan], embedding: EmbeddingOptions
+) -> None:
+    """See that the collections of some tables are there, some tables at once.
+
+    Args:
+        collections: The dataset's collections.
+        plans: The plans of the tables.
+        embedding: The model whose vectors they hold.
+    """
+    collections.connection.at_once(
+        partial(ensure_collection, collections, plan, embedding) for plan in plans
     )
 
 
