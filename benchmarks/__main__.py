@@ -21,7 +21,7 @@ from benchmarks.results import Comparison, show
 from dagster_qdrant.embedding.batching import available_cores
 
 CASES = (
-    *("first", "again", "unchanged", "requests", "local", "memory", "small", "upload"),
+    *("first", "again", "unchanged", "requests", "local", "memory", "small", "tables", "upload"),
     *("size", "workers", "retrieval"),
 )
 # The others take a quarter of an hour, and a folder with a retrieval collection.
@@ -59,6 +59,7 @@ def main() -> None:
         "local": lambda: cases.local(sizes),
         "memory": lambda: cases.memory(sizes),
         "small": lambda: cases.small(sizes),
+        "tables": lambda: cases.tables(sizes),
         "upload": lambda: cases.upload(sizes),
         "size": lambda: cases.size(sizes),
         "workers": lambda: cases.workers(sizes),

@@ -35,6 +35,7 @@ class Sizes:
         plain_rows: Rows without vectors of the case size.
         vector_rows: Rows with vectors of the case size.
         worker_rows: Rows of the case workers.
+        tables: Tables of ten rows of the case tables.
         rounds: Rounds of each case.
         short_rounds: Rounds of what takes a few seconds only.
     """
@@ -50,6 +51,7 @@ class Sizes:
     plain_rows: int = 1_000_000
     vector_rows: int = 200_000
     worker_rows: int = 10_000
+    tables: int = 20
     rounds: int = 3
     short_rounds: int = 7
 
@@ -66,6 +68,7 @@ QUICK = Sizes(
     plain_rows=20_000,
     vector_rows=10_000,
     worker_rows=2_000,
+    tables=3,
     rounds=1,
     short_rounds=2,
 )
@@ -79,7 +82,14 @@ class Loads:
         self._scratch = scratch
 
     def run(
-        self, library: str, dataset: str, rows: int, *, changed: int = 0, batch_size: int = 0
+        self,
+        library: str,
+        dataset: str,
+        rows: int,
+        *,
+        tables: int = 1,
+        changed: int = 0,
+        batch_size: int = 0,
     ) -> Measured:
         """Load; the same dataset again updates it.
 
@@ -87,6 +97,7 @@ class Loads:
             library: "ours" or "dlts".
             dataset: Names what is loaded into, and dlt's working folder.
             rows: How many.
+            tables: How many have them.
             changed: How many percent of the texts differ from those of a first load.
             batch_size: The embedding's, if not the default.
         """
@@ -94,7 +105,7 @@ class Loads:
         arguments = [
             *("-m", "benchmarks.load", "--library", library, *place, "--rows", str(rows)),
             *("--dataset", dataset, "--pipelines", str(self._scratch / "pipelines")),
-            *("--model-path", model_path(), "--changed", str(changed)),
+            *("--model-path", model_path(), "--changed", str(changed), "--tables", str(tables)),
             *(("--batch-size", str(batch_size)) if batch_size else ()),
         ]
         telemetry = {"RUNTIME__DLTHUB_TELEMETRY": "false"}
@@ -201,8 +212,8 @@ def local(sizes: Sizes) -> list[Comparison]:
     ]
 
 
-def _in_turn(loads: Loads, library: str, rows: int, number: int) -> Measured:
-    return loads.run(library, f"{library}{number}", rows)
+def _in_turn(loads: Loads, library: str, rows: int, number: int, *, tables: int = 1) -> Measured:
+    return loads.run(library, f"{library}{number}", rows, tables=tables)
 
 
 def memory(sizes: Sizes) -> list[Comparison]:
@@ -308,6 +319,20 @@ def small(sizes: Sizes) -> list[Comparison]:
         Comparison("small", "import, s", whole["package"], whole["dagster"], "dagster", goal=1),
         Comparison("small", "import, MiB", peak["package"], peak["dagster"], "dagster", goal=1),
         Comparison("small", "import all, s", whole["names"], whole["dagster_dlt"], "dagster_dlt"),
+    ]
+
+
+def tables(sizes: Sizes) -> list[Comparison]:
+    """A database of small tables: the collections are made, and asked about again."""
+    with _server_loads() as loads:
+        ours = partial(_in_turn, loads, "ours", 10, tables=sizes.tables)
+        dlts = partial(_in_turn, loads, "dlts", 10, tables=sizes.tables)
+        sides = {"ours": ours, "dlts": dlts, "ours again": ours, "dlts again": dlts}
+        runs = rounds(sizes.rounds, sides)
+    again = f"{sizes.tables} tables again, s"
+    return [
+        _faster("tables", runs["ours"], runs["dlts"], DLTS, what=f"{sizes.tables} tables, s"),
+        _faster("tables", runs["ours again"], runs["dlts again"], DLTS, what=again),
     ]
 
 

@@ -24,6 +24,7 @@ def main() -> None:
     place.add_argument("--url")
     place.add_argument("--path")
     parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--tables", type=int, default=1, help="all with these rows")
     parser.add_argument("--changed", type=int, default=0, help="percent of the texts")
     parser.add_argument("--batch-size", type=int, help="embedding_batch_size")
     parser.add_argument("--dataset", required=True)
@@ -41,9 +42,14 @@ def main() -> None:
         dataset_name=given.dataset,
         pipelines_dir=given.pipelines,
     )
-    resource = dlt.resource(rows, name="products", write_disposition="merge", primary_key="id")
+    tables = [
+        adapter(
+            dlt.resource(rows, name=name, write_disposition="merge", primary_key="id"), embed="text"
+        )
+        for name in ["products", *(f"products_{number}" for number in range(1, given.tables))]
+    ]
     start = time.perf_counter()
-    pipeline.run(adapter(resource, embed="text"))
+    pipeline.run(tables)
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
