@@ -88,7 +88,7 @@ def qdrant_adapter(
         >>> qdrant_adapter(films, embed=["title"], keywords=True).name
         'content'
     """
-    from dagster_qdrant.destination.tables.row_check import check_rows
+    from dagster_qdrant.destination.tables.row_check import check_and_cut_rows
     from dagster_qdrant.destination.tables.row_chunks import forget_chunks
 
     by_keywords = Keywords.of(keywords)
@@ -126,7 +126,7 @@ def qdrant_adapter(
     resource.apply_hints()  # dlt drops hints of tables where a resource had no hint before
     resource.apply_hints(additional_table_hints={TABLE_HINT: hint.to_hint()})
     _forget_dlts_adapter(resource)
-    return check_rows(resource, chunking)
+    return check_and_cut_rows(resource, chunking)
 
 
 def _refuse_unfit_chunks(embed: Any, nested: Mapping[Any, Any], keywords: Keywords | None) -> None:

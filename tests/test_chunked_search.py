@@ -114,15 +114,22 @@ def test_points_cannot_be_named_in_a_filter(search):
         search("Mars", query_filter=models.Filter(must_not=[condition]))
 
 
-def materialized(resource, dataset, rows, **hints):
+def materialized(resource, dataset, rows, chunk=10, **hints):
     source = dlt.resource(rows, name="docs", primary_key="id", **hints)
     assets = build_qdrant_assets(
-        dlt_source=qdrant_adapter(source, embed="body", chunk=10), dataset_name=dataset, checks=True
+        dlt_source=qdrant_adapter(source, embed="body", chunk=chunk),
+        dataset_name=dataset,
+        checks=True,
     )
     result = dg.materialize([assets], resources={"qdrant": resource})
     [event] = result.get_asset_materialization_events()
     failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
     return {name: each.value for name, each in event.materialization.metadata.items()}, failed
+
+
+def test_a_function_cuts_the_texts_of_an_asset(resource, dataset):
+    shown, failed = materialized(resource, dataset, ROWS[:1], chunk=lambda text: [text, "more"])
+    assert (shown["chunks"], failed) == (2, {})
 
 
 def test_an_asset_counts_rows_and_beside_them_chunks(resource, dataset):

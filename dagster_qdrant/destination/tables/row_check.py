@@ -62,8 +62,21 @@ class RowCheck(ItemTransform[Any, Any]):
         return [] if item is None and isinstance(meta, ImportFileMeta) else item
 
 
-def check_rows(resource: DltResource, chunking: Chunking | None = None) -> DltResource:
-    """Add the check to a resource, or what it has to know if the resource has it.
+def check_rows(resource: DltResource) -> DltResource:
+    """Add the check to a resource that does not have it.
+
+    Args:
+        resource: A resource; changed in place.
+
+    Returns:
+        The resource.
+    """
+    has_it = any(isinstance(step, RowCheck) for step in resource._pipe.steps)
+    return resource if has_it else resource.add_step(RowCheck())
+
+
+def check_and_cut_rows(resource: DltResource, chunking: Chunking | None) -> DltResource:
+    """Add the check to a resource, and have it cut texts as it is said now.
 
     Args:
         resource: A resource; changed in place.
@@ -72,13 +85,11 @@ def check_rows(resource: DltResource, chunking: Chunking | None = None) -> DltRe
     Returns:
         The resource.
     """
-    steps: list[Any] = resource._pipe.steps
+    steps: list[Any] = check_rows(resource)._pipe.steps
     for place, step in enumerate(steps):
-        if isinstance(step, RowCheck):  # it may be a copy's too
-            if step.chunking != chunking:
-                steps[place] = RowCheck(chunking)
-            return resource
-    return resource.add_step(RowCheck(chunking))
+        if isinstance(step, RowCheck) and step.chunking != chunking:  # it may be a copy's too
+            steps[place] = RowCheck(chunking)
+    return resource
 
 
 def _is_extracted() -> bool:
