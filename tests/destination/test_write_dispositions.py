@@ -164,6 +164,17 @@ def test_merge_replaces_the_nested_rows_of_a_row_that_comes_again(
     assert ids(qdrant_target, f"{dataset}_films") == [1, 2]
 
 
+def test_as_many_nested_rows_as_a_deleted_row_brings_hide_none_that_is_outdated(
+    load: Load, qdrant_target: Target, dataset
+):
+    gone = {"gone": {"hard_delete": True, "data_type": "bool"}}
+    hints = {"write_disposition": "merge", "primary_key": "id", "columns": gone}
+    load(films([{"id": 1, "title": "Moon", "tags": ["old"]}], **hints))
+    deleted = {"id": 2, "title": "Her", "tags": ["of a deleted row"], "gone": True}
+    load(films([{"id": 1, "title": "Moon"}, deleted], **hints))
+    assert qdrant_target.rows(f"{dataset}_films__tags") == []
+
+
 def test_merge_deletes_the_nested_rows_of_a_deleted_row(load: Load, qdrant_target: Target, dataset):
     hints = {**MERGE, "columns": {"gone": {"hard_delete": True, "data_type": "bool"}}}
     load(films([tagged(1, "a", "b"), tagged(2, "x")], **hints))

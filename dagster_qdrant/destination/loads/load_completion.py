@@ -7,6 +7,7 @@ as it brought, nothing has to be looked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -80,6 +81,15 @@ def _delete_nested_rows(
     from qdrant_client import models
 
     load_id = rows.load_id
+    # Rows that the load brought and that go all the same, by table: their root is deleted, or it
+    # is another row of its key that counts.
+    gone_too: Counter[str] = Counter()
+
+    def delete(plan: TablePlan, records: list[models.Record]) -> None:
+        _delete(plan, records, load_id, collections)
+        point_ids = [record.id for record in records]
+        gone_too[plan.table_name] += len(point_ids) - len(rows.ids(plan).others(point_ids))
+
     changed = matches({root.load_id: load_id})
     if root.hard_delete:
         changed = models.Filter(should=[changed, _marked_as_deleted(root, load_id)])
@@ -89,22 +99,22 @@ def _delete_nested_rows(
         roots = [record.payload or {} for record in records]
         gone = [row[root.row_id] for row in roots if row.get(DELETED)]
         for plan in nested:
-            _delete_of_roots(plan, gone, None, load_id, collections)
+            _delete_of_roots(plan, gone, None, delete, collections)
         if superseded := [row_id for row in roots for row_id in row.get(SUPERSEDED, ())]:
-            _delete_descendants(superseded, root, nested, load_id, collections)
+            _delete_descendants(superseded, root, nested, delete, collections)
             theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
             collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
     for plan in nested:
         ids = rows.ids(plan)
-        if collections.count(plan.target) != len(ids):
-            _delete_of_roots(plan, rows.row_ids(root), ids, load_id, collections)
+        if collections.count(plan.target) != len(ids) - gone_too[plan.table_name]:
+            _delete_of_roots(plan, rows.row_ids(root), ids, delete, collections)
 
 
 def _delete_of_roots(
     plan: TablePlan,
     root_ids: Iterable[str],
     spared: IdSet | None,
-    load_id: str,
+    delete: Callable[[TablePlan, list[models.Record]], None],
     collections: Collections,
 ) -> None:
     """Delete the nested rows of some roots, but for those that the load brought."""
@@ -116,7 +126,7 @@ def _delete_of_roots(
         if spared is not None:
             others = set(spared.others(record.id for record in records))
             outdated = [record for record in records if record.id in others]
-        _delete(plan, outdated, load_id, collections)
+        delete(plan, outdated)
 
 
 def _delete(
@@ -141,7 +151,7 @@ def _delete_descendants(
     row_ids: list[str],
     parent: TablePlan,
     nested: list[TablePlan],
-    load_id: str,
+    delete: Callable[[TablePlan, list[models.Record]], None],
     collections: Collections,
 ) -> None:
     """Delete the rows that hang on some rows, which need not have a root's id.
@@ -156,5 +166,5 @@ def _delete_descendants(
         for records in joined(pages, _MANY):
             if plan.is_parent:
                 ids = [(record.payload or {})[plan.row_id] for record in records]
-                _delete_descendants(ids, plan, nested, load_id, collections)
-            _delete(plan, records, load_id, collections)
+                _delete_descendants(ids, plan, nested, delete, collections)
+            delete(plan, records)
