@@ -23,6 +23,7 @@ from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.load_claims import Claim
 from dagster_qdrant.destination.loads.load_leases import LoadLease
 from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.schema_table import SchemaTable
 from dagster_qdrant.destination.lookup import collection_names, near_collections, usual_collection
 from dagster_qdrant.errors import QdrantNotFoundError, QdrantTerminalError
 from dagster_qdrant.qdrant.collections import Collections, about
@@ -94,7 +95,7 @@ class FoundTable:
         except BaseException:
             with last_words():
                 if removed:
-                    dlt_tables.complete_load(load.load_id, removed)
+                    dlt_tables.loads.complete(load.load_id, removed)
                 else:
                     give_up(load, dlt_tables)
             raise
@@ -147,7 +148,7 @@ def _find(
 
 def _schema_of(collections: Collections, name: str) -> Schema:
     """The schema that a table was loaded with last."""
-    for stored in DltTables(collections, Schema("lookup")).schemas():
+    for stored in SchemaTable(collections, Schema("lookup")).all():
         known = json.loads(stored.schema)
         if name in known["tables"]:
             return Schema.from_stored_schema(known)

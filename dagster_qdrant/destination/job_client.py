@@ -47,7 +47,7 @@ from dagster_qdrant.destination.generations.load_targets import (
 )
 from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.loads.books import Books
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.kept_schema import forget_hints
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
@@ -57,6 +57,7 @@ from dagster_qdrant.destination.loads.load_package import (
     lines_of,
 )
 from dagster_qdrant.destination.loads.row_order import refuse_rows_without_order
+from dagster_qdrant.destination.loads.schema_table import KeptSchema
 from dagster_qdrant.destination.loads.shared_load import share_of_load
 from dagster_qdrant.destination.refusals import (
     refuse_merge_without_key,
@@ -200,7 +201,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def is_storage_initialized(self) -> bool:
         """Whether anything was ever loaded into the dataset."""
-        return self.dlt_tables.exist()
+        return self.dlt_tables.schemas.exists()
 
     def initialize_storage(self, truncate_tables: Iterable[str] | None = None) -> None:
         """Empty the tables that dlt's refresh modes ask to be emptied.
@@ -222,7 +223,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def drop_storage(self) -> None:
         """Delete the dataset's collections: those of tables that its schemas know."""
-        tables = self.dlt_tables.table_names() | set(self.schema.tables)
+        tables = self.dlt_tables.schemas.table_names() | set(self.schema.tables)
         for table_name in sorted(tables):
             self._drop(table_name)
 
@@ -231,7 +232,7 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         for table_name in tables:
             self._drop(table_name)
         if delete_schema:
-            self.dlt_tables.delete_schema()
+            self.dlt_tables.schemas.delete()
 
     def _drop(self, table_name: str) -> None:
         collections = self.collections
@@ -369,17 +370,17 @@ class QdrantJobClient(JobClientBase, WithStateSync):
 
     def get_stored_schema(self, schema_name: str | None = None) -> StorageSchemaInfo | None:
         """The latest stored schema of a name, or of any name."""
-        return self.dlt_tables.newest_schema(schema_name)
+        return self.dlt_tables.schemas.newest(schema_name)
 
     def get_stored_schema_of(
         self, resource_name: str, table_name: str | None
     ) -> StorageSchemaInfo | None:
         """The latest stored schema, of any name, that has a table or any table of a resource."""
-        return self.dlt_tables.newest_schema_of(resource_name, table_name)
+        return self.dlt_tables.schemas.newest_of(resource_name, table_name)
 
     def get_stored_schema_by_hash(self, version_hash: str) -> Any:
         """The stored schema with a hash, or None."""
-        return self.dlt_tables.schema_by_hash(version_hash)
+        return self.dlt_tables.schemas.by_hash(version_hash)
 
     def get_stored_state(self, pipeline_name: str) -> StateInfo | None:
         """The latest state of a pipeline whose load completed.
@@ -390,4 +391,4 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             QdrantNotFoundError: If nothing was ever loaded into the dataset.
         """
         forget_hints()
-        return self.dlt_tables.newest_state(pipeline_name)
+        return self.dlt_tables.states.newest(pipeline_name)

@@ -13,7 +13,7 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import DLT_NAME_PREFIX
 
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
-from dagster_qdrant.destination.loads.dlt_tables import DltTables
+from dagster_qdrant.destination.loads.schema_table import SchemaTable
 from dagster_qdrant.destination.tables.names import dataset_identifier, table_identifier
 from dagster_qdrant.errors import QdrantConfigurationError
 from dagster_qdrant.qdrant.collections import Collections
@@ -76,8 +76,8 @@ def collection_names(
     for dataset in datasets:
         if _NEVER_IN_A_NAME & set(dataset or ""):
             continue
-        books = DltTables(Collections(connection, dataset, config.dataset_separator), usual)
-        for stored in islice(books.schemas(), _MOST_SCHEMAS):
+        schemas = SchemaTable(Collections(connection, dataset, config.dataset_separator), usual)
+        for stored in islice(schemas.all(), _MOST_SCHEMAS):
             with suppress(ImportError, NormalizersException):  # a convention of somebody else's
                 schema = Schema.from_stored_schema(json.loads(stored.schema))
                 collection = config.collection_name(dataset, table_identifier(schema, table))

@@ -70,7 +70,7 @@ def _count(table: CheckedTable, table_name: str, load_id: str | None = None) -> 
 def _later_loads(table: CheckedTable, load_id: str | None) -> list[LoadRecord]:
     if load_id is None:
         return []
-    loads = table.client.dlt_tables.loads_of(table.name)
+    loads = table.client.dlt_tables.loads.of_table(table.name)
     return [load for load in loads if _is_later(load.load_id, load_id)]
 
 

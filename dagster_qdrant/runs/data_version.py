@@ -93,7 +93,7 @@ def _is_thinned_since(
 ) -> bool:
     """Whether rows were removed on purpose after a load began, of some partitions if there are."""
     try:
-        removals = client.dlt_tables.removals()
+        removals = client.dlt_tables.loads.removals()
         return any(
             float(removal.load_id) > float(load_id) and any(removal.removed or {})
             for removal in removals

@@ -106,8 +106,9 @@ class SourceState:
 
     def _other_pipelines(self) -> Iterator[tuple[str, set[str]]]:
         """The other pipelines that have loaded into the dataset, with resources that have state."""
-        for name in sorted(self._dlt_tables.pipeline_names() - {self._pipeline.pipeline_name}):
-            newest = self._dlt_tables.newest_state(name)
+        states, own = self._dlt_tables.states, self._pipeline.pipeline_name
+        for name in sorted(states.pipeline_names() - {own}):
+            newest = states.newest(name)
             if newest is not None:
                 yield name, set().union(*self._stateful(decompress_state(newest.state)).values())
 
@@ -126,7 +127,7 @@ class SourceState:
         """The resources that were loaded from a source of a name, by this pipeline or another."""
         if name in self._pipeline.schemas:
             return _resources_of(self._pipeline.schemas[name])
-        stored = self._dlt_tables.newest_schema(name)
+        stored = self._dlt_tables.schemas.newest(name)
         if stored is None:
             return set()
         return _resources_of(Schema.from_stored_schema(json.loads(stored.schema)))

@@ -186,7 +186,7 @@ def test_an_unchanged_row_of_a_load_that_died_belongs_to_the_next_that_has_it(
 ):
     """Who reads rows together with dlt's loads finds those of complete loads only."""
     from dagster_qdrant.destination.loads import load as load_room
-    from dagster_qdrant.destination.loads.dlt_tables import DltTables
+    from dagster_qdrant.destination.loads.load_table import LoadTable
 
     def dies(*_):
         raise QdrantTerminalError("the end")
@@ -209,9 +209,9 @@ def test_an_unchanged_row_of_a_load_that_died_belongs_to_the_next_that_has_it(
     assert counts(pipeline).unchanged == 3
 
     asked = []
-    original = DltTables.completed
+    original = LoadTable.completed
     monkeypatch.setattr(
-        DltTables, "completed", lambda self, ids: asked.append(ids) or original(self, ids)
+        LoadTable, "completed", lambda self, ids: asked.append(ids) or original(self, ids)
     )
     monkeypatch.setattr(load_job, "_WINDOW_ROWS", 1)
     load(films())

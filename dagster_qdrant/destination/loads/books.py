@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dlt.common.schema import Schema
 
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
+from dagster_qdrant.destination.loads.schema_table import KeptSchema, SchemaTable
 from dagster_qdrant.destination.tables.point_ids import canonical_json
 from dagster_qdrant.destination.tables.rows import digest
 from dagster_qdrant.destination.tables.table_plan import TablePlan
@@ -41,7 +41,7 @@ class Books:
         self._schema = schema
         self._plan_of = plan_of
         self._embedding = embedding
-        self._dlt_tables = DltTables(collections, schema)
+        self._schemas = SchemaTable(collections, schema)
 
     @property
     def made(self) -> str:
@@ -60,12 +60,12 @@ class Books:
     def open(self) -> KeptSchema | None:
         """See that they are there, and read the schema as it was stored last."""
         try:
-            stored = self._dlt_tables.kept_schema(self._schema.name)
+            stored = self._schemas.kept(self._schema.name)
         except QdrantTransientError:
             raise
         except QdrantTerminalError:  # a load died before the index to sort by was there
             self.make()
-            return self._dlt_tables.kept_schema(self._schema.name)
+            return self._schemas.kept(self._schema.name)
         if not self.are_complete(stored):
             self.make()
         return stored
@@ -82,7 +82,7 @@ class Books:
         Args:
             newest: The newest one, if it is known.
         """
-        newest = newest or self._dlt_tables.kept_schema(self._schema.name)
-        is_newest = newest and newest.info.version_hash == self._dlt_tables.kept_version_hash
+        newest = newest or self._schemas.kept(self._schema.name)
+        is_newest = newest and newest.info.version_hash == self._schemas.kept_version_hash
         if not (is_newest and self.are_complete(newest)):
-            self._dlt_tables.store_schema(self.made)
+            self._schemas.store(self.made)

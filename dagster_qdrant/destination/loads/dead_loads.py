@@ -51,12 +51,12 @@ def give_up(load: LoadRecord, dlt_tables: DltTables) -> None:
     What it appended stays until the next load of its pipeline, which uses the vectors.
     """
     ended = LoadStatus.FAILED if load.tables else LoadStatus.TAKEN_BACK
-    dlt_tables.change_load(load.load_id, LoadStatus.RUNNING, status=int(ended))
+    dlt_tables.loads.change(load.load_id, LoadStatus.RUNNING, status=int(ended))
 
 
 def remove_stragglers(load_id: str, dlt_tables: DltTables, collections: Collections) -> None:
     """Remove what a load appended after it was taken back and before it noticed."""
-    record = dlt_tables.load_record(load_id)
+    record = dlt_tables.loads.record(load_id)
     if record is not None and record.status is LoadStatus.TAKEN_BACK:
         _remove_appended(record, dlt_tables, collections)
 
@@ -66,9 +66,9 @@ def take_back(dead: LoadRecord, dlt_tables: DltTables, collections: Collections)
     logger.info("Load %s was never completed. The rows that it appended are removed.", dead.load_id)
     # In this order it can be done again from any point, and the load, if it lives after all,
     # notices before it counts as complete.
-    dlt_tables.change_load(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
+    dlt_tables.loads.change(dead.load_id, dead.status, status=int(LoadStatus.FAILED))
     _remove_appended(dead, dlt_tables, collections)
-    dlt_tables.change_load(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
+    dlt_tables.loads.change(dead.load_id, LoadStatus.FAILED, status=int(LoadStatus.TAKEN_BACK))
 
 
 def _remove_appended(load: LoadRecord, dlt_tables: DltTables, collections: Collections) -> None:

@@ -210,7 +210,7 @@ class Load:
         if base is not None and state_table in loaded:  # dlt stores a state that has changed
             # Read and written by one load of the pipeline at a time.
             lease.claim(Claim(state_table, self._pipeline_name), dlt_tables)
-            dlt_tables.merge_state(self._pipeline_name, load_id, base)
+            dlt_tables.states.merge(self._pipeline_name, load_id, base)
         try:
             lease.complete(dlt_tables)
         except LoadTakenBackError:
@@ -237,7 +237,7 @@ class Load:
         forget(self._load_id)
         if self._dlt_tables.has_left_writes:
             return
-        if (record := self._dlt_tables.load_record(self._load_id)) is not None:
+        if (record := self._dlt_tables.loads.record(self._load_id)) is not None:
             give_up(record, self._dlt_tables)
         remove_stragglers(self._load_id, self._dlt_tables, self._collections)
 

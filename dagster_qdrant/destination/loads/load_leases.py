@@ -28,9 +28,10 @@ from dagster_qdrant.destination.loads.dead_loads import (
     is_dead,
     take_back,
 )
-from dagster_qdrant.destination.loads.dlt_tables import DltTables, KeptSchema
+from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
 from dagster_qdrant.destination.loads.load_record import LoadRecord, LoadStatus
+from dagster_qdrant.destination.loads.schema_table import KeptSchema
 from dagster_qdrant.destination.loads.shared_load import OwnerState, Share, state_of_owner
 from dagster_qdrant.errors import (
     QdrantError,
@@ -159,7 +160,7 @@ class LoadLease:
             return  # other steps may be at work, and this one may be tried again
         with last_words():
             try:
-                dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=PAUSED)
+                dlt_tables.loads.change(self._load_id, LoadStatus.RUNNING, heartbeat=PAUSED)
             except QdrantError as error:
                 logger.warning("Other loads may wait for load %s. %s", self._load_id, error)
 
@@ -172,7 +173,7 @@ class LoadLease:
     def claim(self, claim: Claim, dlt_tables: DltTables) -> None:
         """Have something more for the load, which is shown to be alive; waits until it is free."""
         self._claims = (*self._claims, claim)
-        dlt_tables.claim(self._load_id, self._claims)
+        dlt_tables.loads.claim(self._load_id, self._claims)
         self._wait_for_turn((claim,), self._others(dlt_tables), dlt_tables)
 
     def _begin(self, dlt_tables: DltTables) -> None:
@@ -180,20 +181,20 @@ class LoadLease:
         if self._share and self._share.begun:
             self._join(self._share, dlt_tables)
             return
-        record = None if self._is_new else dlt_tables.load_record(self._load_id)
+        record = None if self._is_new else dlt_tables.loads.record(self._load_id)
         if record is not None and record.status > LoadStatus.RUNNING:
             raise self._taken_back()
         self.is_complete = record is not None and record.status is LoadStatus.COMPLETE
         self._is_granted = self.is_complete
         if not self.is_complete:
-            dlt_tables.begin_load(self._load)
+            dlt_tables.loads.begin(self._load)
         self._begun = time.monotonic()
 
     def _join(self, share: Share, dlt_tables: DltTables) -> None:
         """Join a load that another process began."""
         record = None
         with suppress(QdrantNotFoundError):
-            record = dlt_tables.load_record(self._load_id)
+            record = dlt_tables.loads.record(self._load_id)
         if record is None:
             raise LoadOverError(
                 self._load_id,
@@ -210,7 +211,7 @@ class LoadLease:
         is_left = record.owner != share.owner or record.heartbeat == PAUSED
         if is_left and not self.is_complete:  # a run goes on with what another one left
             begun = {"owner": share.owner, "heartbeat": next(self._beats)}
-            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, **begun)
+            dlt_tables.loads.change(self._load_id, LoadStatus.RUNNING, **begun)
         if share.part is None:
             self._former = self._others(dlt_tables)
         self._is_granted = True
@@ -237,8 +238,8 @@ class LoadLease:
     def _beat(self, dlt_tables: DltTables) -> None:
         """Send a heartbeat, and see whether another load has seen none for too long."""
         try:
-            dlt_tables.change_load(self._load_id, LoadStatus.RUNNING, heartbeat=next(self._beats))
-            record = dlt_tables.load_record(self._load_id)
+            dlt_tables.loads.change(self._load_id, LoadStatus.RUNNING, heartbeat=next(self._beats))
+            record = dlt_tables.loads.record(self._load_id)
             self._lost = record is None or record.status > LoadStatus.RUNNING
         except QdrantError as error:  # what is being done meets it too, and reports it
             logger.debug("The heartbeat of load %s failed: %s", self._load_id, error)
@@ -260,7 +261,7 @@ class LoadLease:
         self.had_to_wait = True
         held = tuple(claim for claim in self._claims if claim not in claims)
         self._claims = held + tickets
-        dlt_tables.claim(self._load_id, self._claims)
+        dlt_tables.loads.claim(self._load_id, self._claims)
         heartbeats: dict[str, tuple[int, float]] = {}
         reported = 0.0
         while first := [
@@ -294,7 +295,7 @@ class LoadLease:
         return is_dead(other, silence, abandoned_after=self._abandoned_after, own=own)
 
     def _others(self, dlt_tables: DltTables) -> list[LoadRecord]:
-        unfinished = dlt_tables.unfinished_loads()
+        unfinished = dlt_tables.loads.unfinished()
         return [other for other in unfinished if other.load_id != self._load_id]
 
     def refuse_if_lost(self) -> None:
@@ -312,7 +313,7 @@ class LoadLease:
     def incomplete(self, load_ids: Set[str], dlt_tables: DltTables) -> Set[str]:
         """Which of some loads are not complete; each is looked up once."""
         if unknown := load_ids - self._looked_up.keys():
-            completed = dlt_tables.completed(unknown)
+            completed = dlt_tables.loads.completed(unknown)
             self._looked_up |= {load_id: load_id in completed for load_id in unknown}
         return {load_id for load_id in load_ids if not self._looked_up[load_id]}
 
@@ -326,7 +327,7 @@ class LoadLease:
         Raises:
             LoadTakenBackError: If another load has taken it for dead.
         """
-        if not dlt_tables.complete_load(self._load_id, removed):
+        if not dlt_tables.loads.complete(self._load_id, removed):
             raise self._taken_back()
 
     def take_back_dead_loads(self, dlt_tables: DltTables, collections: Collections) -> None:

@@ -23,7 +23,7 @@ from dagster_qdrant import (
     qdrant_adapter,
 )
 from dagster_qdrant.destination import load_job
-from dagster_qdrant.destination.loads import dlt_tables
+from dagster_qdrant.destination.loads import state_table
 from dagster_qdrant.destination.loads.load_claims import Claim, in_line, is_behind
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from tests.targets import Target
@@ -208,13 +208,13 @@ def _dies(*_: Any) -> None:
 def test_states_of_runs_that_end_at_once_are_all_kept(
     resource, qdrant_target, dataset, monkeypatch
 ):
-    original = dlt_tables.merge_states
+    original = state_table.merge_states
 
     def slow(*states: Any) -> Any:
         time.sleep(0.5)
         return original(*states)
 
-    monkeypatch.setattr(dlt_tables, "merge_states", slow)
+    monkeypatch.setattr(state_table, "merge_states", slow)
     tables = ("one", "two", "three")
     last = 2
 

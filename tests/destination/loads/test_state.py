@@ -96,7 +96,7 @@ def test_a_load_is_written_down_once_however_often_it_is_completed(load: Load, d
     with pipeline.destination_client() as client:
         tables = DltTables(client.collections, client.schema)
         for _ in range(3):
-            assert tables.complete_load("1")
+            assert tables.loads.complete("1")
         assert client.collections.count(f"{dataset}__dlt_loads") == 2
 
 
