@@ -58,8 +58,8 @@ def _as_json(model: Any) -> dict[str, Any]:
 class Collection:
     """A shard, and beside it what the engine does not keep: name, configuration, index schemas."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open what `create` has made."""
+    def __init__(self, folder: Path, shard: edge.EdgeShard | None = None) -> None:
+        """Open what `create` has made, or take it as it made it."""
         self.folder = folder
         self._stored = json.loads((folder / "collection.json").read_text())
         self.name: str = self._stored["name"]
@@ -68,7 +68,7 @@ class Collection:
         dense = self.config.get("vectors", {})
         dense = {"": dense} if "size" in dense else dense
         self._sizes: dict[str, int] = {name: params["size"] for name, params in dense.items()}
-        self._shard = edge.EdgeShard.load(str(folder / "shard"))
+        self._shard = shard or edge.EdgeShard.load(str(folder / "shard"))
         self._operations = itertools.count(1)
 
     @classmethod
@@ -93,10 +93,10 @@ class Collection:
             sparse_vectors = {_PLACEHOLDER: edge.EdgeSparseVectorParams()}
         folder.mkdir()
         layout = edge.EdgeConfig(vectors, sparse_vectors)
-        edge.EdgeShard.create(str(folder / "shard"), layout).close()
+        shard = edge.EdgeShard.create(str(folder / "shard"), layout)
         stored = {"name": name, "config": _as_json(config), "indexes": {}}
         _write_json(folder / "collection.json", stored)
-        return cls(folder)
+        return cls(folder, shard)
 
     def _save(self) -> None:
         _write_json(self.folder / "collection.json", self._stored)
