@@ -1,5 +1,6 @@
 """A load that is killed outright, at any moment, and the next one, which makes up for it."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -34,7 +35,9 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Ta
 def child() -> Any:
     """Makes processes that have all modules imported when they start."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crashing", "qdrant_client", "fastembed"])
+    context.set_forkserver_preload(
+        ["tests.crashing", "dagster._core.storage.event_log", "qdrant_client", "fastembed"]
+    )
     return context.Process
 
 
@@ -52,6 +55,30 @@ def content(target: Target, dataset: str) -> dict[str, list[str]]:
     }
 
 
+def options(target: Target, model: dict[str, Any], disposition: str) -> dict[str, Any]:
+    strategy = {"replace_strategy": "swap"} if disposition == "swap" else {}
+    return {**target.options, **model, **strategy}
+
+
+def new_dataset() -> str:
+    return f"crash_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(target: Target, model: dict[str, Any], tmp_path_factory: Any) -> Any:
+    """What both loads leave if nothing disturbs them, by their disposition."""
+
+    @functools.cache
+    def undisturbed(disposition: str) -> dict[str, list[str]]:
+        pipelines = str(tmp_path_factory.mktemp("undisturbed"))
+        machine = Machine(options(target, model, disposition), new_dataset(), pipelines)
+        machine.load(cinema(disposition, FORMER, 5))
+        machine.load(cinema(disposition, LATTER, 9))
+        return content(target, machine.dataset)
+
+    return undisturbed
+
+
 @given(
     disposition=st.sampled_from(["append", "merge", "replace", "swap"]),
     place=st.sampled_from(["Dagster", "the same folder", "a new machine"]),
@@ -65,23 +92,20 @@ def content(target: Target, dataset: str) -> dict[str, list[str]]:
     suppress_health_check=list(HealthCheck),
 )
 def test_the_load_after_a_crash_leaves_what_one_without_it_would(
-    child, target, model, tmp_path_factory, disposition, place, request_number, answered
+    child,
+    target,
+    model,
+    undisturbed,
+    tmp_path_factory,
+    disposition,
+    place,
+    request_number,
+    answered,
 ):
     folder = tmp_path_factory.mktemp("pipelines")
-    loads = (cinema(disposition, FORMER, 5), cinema(disposition, LATTER, 9))
-
-    def machine(name: str) -> Machine:
-        pipelines = None if place == "Dagster" else str(folder / name)
-        dataset = f"crash_{uuid.uuid4().hex[:8]}"
-        strategy = {"replace_strategy": "swap"} if disposition == "swap" else {}
-        return Machine({**target.options, **model, **strategy}, dataset, pipelines)
-
-    undisturbed = machine("undisturbed")
-    for source in loads:
-        undisturbed.load(source)
-
-    first = machine("first")
-    first.load(loads[0])
+    pipelines = None if place == "Dagster" else str(folder / "first")
+    first = Machine(options(target, model, disposition), new_dataset(), pipelines)
+    first.load(cinema(disposition, FORMER, 5))
     crashed = child(target=load_and_die, args=(first, disposition, request_number, answered))
     crashed.start()
     crashed.join()
@@ -89,5 +113,5 @@ def test_the_load_after_a_crash_leaves_what_one_without_it_would(
     event("killed" if crashed.exitcode else "done before it was to be killed")
     if not is_complete(target, first.dataset):
         fresh = replace(first, pipelines=str(folder / "fresh"))
-        (fresh if place == "a new machine" else first).load(loads[1])
-    assert content(target, first.dataset) == content(target, undisturbed.dataset)
+        (fresh if place == "a new machine" else first).load(cinema(disposition, LATTER, 9))
+    assert content(target, first.dataset) == undisturbed(disposition)
