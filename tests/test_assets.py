@@ -4,7 +4,6 @@ import logging
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dagster as dg
 import dlt
@@ -580,19 +579,13 @@ class TestFailures:
             run(assets, resource)
 
 
-def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(
-    tmp_path, monkeypatch, model
-):
-    from tests import two_multi_assets
-
+def test_two_multi_assets_share_a_path_under_the_multiprocess_executor(tmp_path, model):
     path = str(tmp_path / "qdrant")
-    monkeypatch.chdir(Path(__file__).parents[1])  # where child processes look for the code
-    monkeypatch.setenv("TEST_QDRANT_PATH", path)
-    monkeypatch.setenv("TEST_MODEL", model["model"])
-    monkeypatch.setenv("TEST_MODEL_PATH", model["model_path"])
+    job = dg.build_reconstructable_job(
+        "tests.two_multi_assets", "job", reconstructable_args=({"path": path, **model},)
+    )
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        result = dg.execute_job(dg.reconstructable(two_multi_assets.job), instance=instance)
-        assert result.success
+        assert dg.execute_job(job, instance=instance).success
     qdrant_target = Target("path", {"path": path})
     assert (
         ids(qdrant_target, "shared_films") == ids(qdrant_target, "shared_books") == list(range(20))

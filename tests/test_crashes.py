@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dagster_qdrant.destination.loads.load_record import LoadStatus
 from tests import targets
 from tests.crashing import FORMER, LATTER, Machine, cinema, load_and_die
+from tests.forking import PRELOADED
 from tests.targets import Target
 
 # How many crashes to try on each kind of Qdrant.
@@ -35,9 +36,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Ta
 def child() -> Any:
     """Makes processes that have all modules imported when they start."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.crashing", "dagster._core.storage.event_log", "qdrant_client", "fastembed"]
-    )
+    context.set_forkserver_preload(list(PRELOADED))
     return context.Process
 
 

@@ -1,11 +1,12 @@
 """A code location that child processes can load: two multi-assets which share one local path."""
 
-import os
+from typing import Any
 
 import dagster as dg
 import dlt
 
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
+from tests.forking import processes
 
 
 def resource(name: str) -> dlt.extract.DltResource:
@@ -15,20 +16,14 @@ def resource(name: str) -> dlt.extract.DltResource:
     )
 
 
-def job() -> dg.JobDefinition:
+def job(options: dict[str, Any]) -> dg.JobDefinition:
     defs = dg.Definitions(
         assets=[
             build_qdrant_assets(dlt_source=resource(name), dataset_name="shared", name=name)
             for name in ("films", "books")
         ],
         jobs=[dg.define_asset_job("load_both")],
-        resources={
-            "qdrant": QdrantResource(
-                path=os.environ["TEST_QDRANT_PATH"],
-                model=os.environ["TEST_MODEL"],
-                model_path=os.environ["TEST_MODEL_PATH"],
-            )
-        },
-        executor=dg.multiprocess_executor,
+        resources={"qdrant": QdrantResource(**options)},
+        executor=processes,
     )
     return defs.resolve_job_def("load_both")

@@ -14,6 +14,7 @@ import dlt
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
 from dagster_qdrant.destination.writing.table_loader import TableLoader
 from dagster_qdrant.runs import shared_dlt_load, worker_steps
+from tests.forking import processes
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def executor(work: Work) -> Any:
         from dagster_dask import dask_executor
 
         return dask_executor.configured({"cluster": {"local": {"n_workers": 2}}})
-    executors = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+    executors = {"in_process": dg.in_process_executor, "multiprocess": processes}
     return executors[work.executor]
 
 

@@ -264,7 +264,7 @@ def test_a_load_names_the_schema_that_is_stored(load, qdrant_target, dataset):
 @pytest.mark.parametrize("stays", [True, False])
 def test_hints_that_former_versions_kept_are_not_gone_by(load, texts, monkeypatch, stays):
     with monkeypatch.context() as patched:
-        for module in ("loads.dlt_tables", "loads.kept_schema"):
+        for module in ("loads.schema_table", "loads.kept_schema"):
             patched.setattr(
                 f"dagster_qdrant.destination.{module}.without_hints", lambda schema: schema
             )

@@ -1,7 +1,5 @@
 """Dagster copies definitions: what is loaded goes with the copies, under their keys."""
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
@@ -97,15 +95,6 @@ def materialized(result):
 
 
 @copies
-def test_a_copy_loads_under_its_own_keys(resource, qdrant_target: Target, dataset, copy):
-    copied = copy(cinema(dataset))
-    result = run([copied], resource)
-    assert materialized(result) == copied.keys
-    for name in ("films", "actors"):
-        assert len(qdrant_target.rows(f"{dataset}_{name}")) == 2
-
-
-@copies
 def test_a_subset_of_a_copy_loads_what_is_selected(resource, qdrant_target: Target, dataset, copy):
     copied = copy(cinema(dataset))
     [key] = [key for key in copied.keys if key.path[-1] == "actors"]
@@ -125,11 +114,17 @@ def test_the_checks_of_a_copy_are_of_its_keys(resource, dataset, copy):
 
 
 @copies
-def test_checks_apart_of_a_copy_are_of_its_keys(resource, dataset, copy):
+def test_a_copy_loads_under_its_own_keys_and_checks_apart_are_of_them(
+    resource, qdrant_target: Target, dataset, copy
+):
     copied = copy(cinema(dataset))
     [checks] = build_qdrant_checks([copied])
     assert {key.asset_key for key in checks.check_keys} == copied.keys
-    evaluations = run([copied, checks], resource).get_asset_check_evaluations()
+    result = run([copied, checks], resource)
+    assert materialized(result) == copied.keys
+    for name in ("films", "actors"):
+        assert len(qdrant_target.rows(f"{dataset}_{name}")) == 2
+    evaluations = result.get_asset_check_evaluations()
     assert {evaluation.asset_check_key for evaluation in evaluations} == checks.check_keys
     assert all(evaluation.passed for evaluation in evaluations)
 
@@ -222,16 +217,13 @@ def test_where_the_function_is_can_still_be_told():
     )
 
 
-def test_copies_load_in_processes_of_their_own(tmp_path, monkeypatch, model):
-    monkeypatch.chdir(Path(__file__).parents[2])  # where child processes look for the code
-    monkeypatch.setenv("TEST_QDRANT_PATH", str(tmp_path / "qdrant"))
-    monkeypatch.setenv("TEST_MODEL", model["model"])
-    monkeypatch.setenv("TEST_MODEL_PATH", model["model_path"])
-    monkeypatch.delitem(sys.modules, "tests.copied_assets", raising=False)
-    from tests import copied_assets
-
+def test_copies_load_in_processes_of_their_own(tmp_path, model):
+    options = {"path": str(tmp_path / "qdrant"), **model}
+    job = dg.build_reconstructable_job(
+        "tests.copied_assets", "job", reconstructable_args=(options,)
+    )
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        result = dg.execute_job(dg.reconstructable(copied_assets.job), instance=instance)
+        result = dg.execute_job(job, instance=instance)
         assert result.success
         keys = {event.asset_key for event in result.get_asset_materialization_events()}
         assert dg.AssetKey(["live", "copied", "films"]) in keys
