@@ -84,11 +84,14 @@ def _delete_nested_rows(
     # Rows that the load brought and that go all the same, by table: their root is deleted, or it
     # is another row of its key that counts.
     gone_too: Counter[str] = Counter()
+    brought = {plan.table_name: rows.ids(plan) for plan in nested}
 
     def delete(plan: TablePlan, records: list[models.Record]) -> None:
         _delete(plan, records, load_id, collections)
         point_ids = [record.id for record in records]
-        gone_too[plan.table_name] += len(point_ids) - len(rows.ids(plan).others(point_ids))
+        gone_too[plan.table_name] += len(point_ids) - len(
+            brought[plan.table_name].others(point_ids)
+        )
 
     changed = matches({root.load_id: load_id})
     if root.hard_delete:
@@ -105,7 +108,7 @@ def _delete_nested_rows(
             theirs_too = [record.id for record in records if SUPERSEDED in (record.payload or {})]
             collections.delete_payload(root.target, [SUPERSEDED], theirs_too)
     for plan in nested:
-        ids = rows.ids(plan)
+        ids = brought[plan.table_name]
         if collections.count(plan.target) != len(ids) - gone_too[plan.table_name]:
             _delete_of_roots(plan, rows.row_ids(root), ids, delete, collections)
 
