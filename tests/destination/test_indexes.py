@@ -218,6 +218,14 @@ def test_decimals_that_are_indexed_later_are_rewritten_and_nothing_is_embedded(
     assert prices(qdrant_target, dataset) == {1: "9.50", 2: "10.25", 3: "100"}
 
 
+def test_decimals_that_are_indexed_no_more_are_text_again_in_all_rows(
+    load: Load, qdrant_target: Target, dataset
+):
+    load(films(embed="title", index=["price"]))
+    load(films(ROWS[:1], embed="title", index={"price": "keyword"}))
+    assert prices(qdrant_target, dataset) == {1: "9.50", 2: "10.25", 3: "100"}
+
+
 def test_rows_without_a_key_keep_their_points(load: Load, qdrant_target: Target, dataset):
     rows: Any = {"disposition": "replace", "key": None, "embed": "title"}
     load(films(**rows))

@@ -13,6 +13,7 @@ from dlt.common.json import json
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from dagster_qdrant.destination.tables.hints import TableHint
 from dagster_qdrant.destination.tables.keywords import Keywords
+from dagster_qdrant.destination.tables.payload_indexes import as_decimal
 from dagster_qdrant.destination.tables.rows import Fingerprints, Row
 from dagster_qdrant.destination.tables.table_plan import TablePlan, is_hash_of_vector
 from dagster_qdrant.destination.writing.load_counts import load_reports
@@ -181,8 +182,13 @@ def _windows(
     collections: Collections, plan: TablePlan, embedding: EmbeddingOptions
 ) -> Iterator[list[Row]]:
     made_by = Fingerprints.of(plan, embedding)
+    info = collections.describe(plan.collection)
+    numbers = set(about(info).get("numbers") or ()) if info else set()
     for records in collections.pages(plan.collection, payload=True, page=plan.rows_at_once):
         payloads = [(str(record.id), _without_hashes(record.payload or {})) for record in records]
+        for _, payload in payloads:
+            for name in numbers.difference(plan.numbers) & payload.keys():
+                payload[name] = as_decimal(payload[name])
         yield [
             Row.of(payload, plan, made_by, size=len(json.dumpb(payload)), point_id=point_id)
             for point_id, payload in payloads

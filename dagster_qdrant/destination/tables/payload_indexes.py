@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlt.common.schema.typing import C_DLT_LOAD_ID, C_DLT_LOADS_TABLE_LOAD_ID
 
+from dagster_qdrant.destination.tables.typed_values import shortest_decimal
 from dagster_qdrant.qdrant.collection_settings import index_params
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ def as_number(value: Any) -> Any:
     except ValueError:
         return value
     return number if abs(number) < float("inf") else value
+
+
+def as_decimal(value: Any) -> Any:
+    """The text of a decimal that was stored as a number; any other value as it is."""
+    return shortest_decimal(repr(value)) if isinstance(value, (int, float)) else value
 
 
 def dlt_indexes_of(table_name: str, schema: Schema) -> Mapping[str, Mapping[str, Any]]:
