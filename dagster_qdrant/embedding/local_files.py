@@ -13,6 +13,7 @@ from typing import Any
 from dagster_qdrant.embedding.options import EmbeddingOptions, class_of, is_static
 from dagster_qdrant.embedding.providers import providers_of, refuse_without_providers
 from dagster_qdrant.errors import EmbeddingError
+from dagster_qdrant.freed_memory import give_back
 from dagster_qdrant.stopping import pause
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def open_model(options: EmbeddingOptions, device: int | None, *, ahead: bool) ->
         )
     # onnxruntime falls back to the CPU without an error.
     refuse_without_providers(options, providers_of(model))
+    give_back()  # loading takes several times the model's size
     return model
 
 
