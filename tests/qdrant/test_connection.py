@@ -141,6 +141,25 @@ def test_certificates_are_read_where_there_is_tls(monkeypatch, scheme):
     assert bool(read) is (scheme == "https")
 
 
+def test_only_a_client_of_the_users_own_looks_for_texts_to_embed_in_what_it_writes(monkeypatch):
+    from qdrant_client.models import PointStruct
+
+    options = ConnectionOptions(location="http://127.0.0.1:9")
+
+    def looks(client) -> int:
+        looked = []
+        monkeypatch.setattr(client._inference_inspector, "inspect", looked.append)
+        monkeypatch.setattr(client._client, "upsert", lambda **_: None)
+        client.upsert("films", [PointStruct(id=1, vector=[1.0])])
+        return len(looked)
+
+    with connect(options) as connection:
+        assert looks(connection.client) == 0
+    users = open_client(options)
+    assert looks(users) == 1
+    users.close()
+
+
 class TestRequestsAtOnce:
     def test_some_run_at_a_time_and_come_back_in_their_order(self, connection):
         together = threading.Barrier(4, timeout=30)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # Qdrant refuses bodies of more than 32 MiB; payloads grow when they are escaped once more.
 _REQUEST_BYTES = 24 * 1024 * 1024
 _JSON_FLOAT = 22  # the most bytes of a number in a vector
+
+# Turns a batch of rows into the request that writes them.
+_Prepare = Callable[[list[Row]], Callable[[], object]]
 
 
 @dataclass
@@ -54,7 +58,9 @@ class PointWriter:
         self._connection = connection
         self._plan = plan
         self._batch_size = batch_size
-        self._pool = ThreadPoolExecutor(parallelism, thread_name_prefix="upload")
+        # One thread more than there are requests at once: it prepares the next one meanwhile.
+        self._pool = ThreadPoolExecutor(parallelism + 1, thread_name_prefix="upload")
+        self._requests = threading.Semaphore(parallelism)
         self._running: list[Future[None]] = []
         self._written: list[str] = []
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="check")
@@ -139,22 +145,19 @@ class PointWriter:
         if batch:
             yield batch
 
-    def _try_to_write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
+    def _try_to_write(self, prepare: _Prepare, rows: list[Row]) -> None:
         if self._failed:  # what still waits would most likely meet the same
             return
         try:
-            self._write(write, rows)
+            self._write(prepare, rows)
         except BaseException:
             self._failed = True
             raise
 
-    def _write(self, write: Callable[[list[Row]], None], rows: list[Row]) -> None:
+    def _write(self, prepare: _Prepare, rows: list[Row]) -> None:
         """Write a batch, in halves if it is too large or to find the row that is unfit."""
-        start = time.monotonic()
         try:
-            write(rows)
-            with self._guard:
-                self.seconds += time.monotonic() - start
+            self._send(prepare(rows))
         except (QdrantTooLargeError, QdrantUnsendableError) as error:
             if len(rows) == 1 and isinstance(error, QdrantUnsendableError):
                 raise QdrantTerminalError(
@@ -169,10 +172,26 @@ class PointWriter:
                     f"it, or raise the server's limit. ({error})"
                 ) from error
             middle = len(rows) // 2
-            self._write(write, rows[:middle])
-            self._write(write, rows[middle:])
+            self._write(prepare, rows[:middle])
+            self._write(prepare, rows[middle:])
 
-    def _upsert(self, rows: list[Row]) -> None:
+    def _send(self, request: Callable[[], object]) -> None:
+        """Make a request when it is its turn."""
+        with self._requests:
+            if self._failed:  # while it waited
+                return
+            start = time.monotonic()
+            try:
+                request()
+            except (QdrantTooLargeError, QdrantUnsendableError):
+                raise  # its halves may do
+            except BaseException:
+                self._failed = True  # before it is the next one's turn
+                raise
+            with self._guard:
+                self.seconds += time.monotonic() - start
+
+    def _upsert(self, rows: list[Row]) -> Callable[[], object]:
         from qdrant_client import models
 
         points = [
@@ -186,11 +205,15 @@ class PointWriter:
             )
             for row in rows
         ]
-        self._connection.request(
-            self._connection.client.upsert, self._plan.target, points=points, wait=True
+        return partial(
+            self._connection.request,
+            self._connection.client.upsert,
+            self._plan.target,
+            points=points,
+            wait=True,
         )
 
-    def _overwrite(self, rows: list[Row]) -> None:
+    def _overwrite(self, rows: list[Row]) -> Callable[[], object]:
         from qdrant_client import models
 
         operations: list[models.UpdateOperation] = [
@@ -199,9 +222,9 @@ class PointWriter:
             )
             for row in rows
         ]
-        self._update(operations)
+        return self._update(operations)
 
-    def _mark(self, rows: list[Row]) -> None:
+    def _mark(self, rows: list[Row]) -> Callable[[], object]:
         """Write down that rows are in this load, and which of its rows, and not which others."""
         from qdrant_client import models
 
@@ -215,20 +238,22 @@ class PointWriter:
             )
             for row in rows
         ]
-        self._update(operations)
+        return self._update(operations)
 
-    def _delete(self, rows: list[Row]) -> None:
+    def _delete(self, rows: list[Row]) -> Callable[[], object]:
         from qdrant_client import models
 
-        self._connection.request(
+        return partial(
+            self._connection.request,
             self._connection.client.delete,
             self._plan.target,
             points_selector=models.PointIdsList(points=[row.point_id for row in rows]),
             wait=True,
         )
 
-    def _update(self, operations: list[models.UpdateOperation]) -> None:
-        self._connection.request(
+    def _update(self, operations: list[models.UpdateOperation]) -> Callable[[], object]:
+        return partial(
+            self._connection.request,
             self._connection.client.batch_update_points,
             self._plan.target,
             update_operations=operations,
