@@ -317,10 +317,12 @@ def test_a_server_that_is_always_too_slow_is_said_to_be(load: Load, server, qdra
 
 @no_waits
 @each_disposition
+@with_options(upload_max_retries=9)
 def test_a_write_whose_answer_got_lost_doubles_nothing(
     load: Load, server, qdrant_target, holds, disposition
 ):
-    # Not every other one: signs of life are writes too, and could keep step with the retries.
+    # Not every other one: signs of life are writes too, and could keep step with the retries. So
+    # could collections that are made four at a time, but for so many retries.
     server.fault("cut", when="after", access="write", every=3)
     for rows in (ROWS, CHANGED):
         load(films(rows, disposition))
