@@ -197,14 +197,13 @@ def test_nothing_is_downloaded_ahead(models, no_hub, tmp_path):
 _SCRIPT = """
 import os, signal, sys, time
 import dlt
-from dagster_qdrant import QdrantResource, qdrant_adapter
+from dagster_qdrant import qdrant_adapter
+from dagster_qdrant.destination.factory import qdrant
 from dagster_qdrant.embedding.embedder import preload_embedder
 
 # What runs in a shell's background is started with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-resource = QdrantResource(
-    location=":memory:", model=sys.argv[2], model_path=sys.argv[3]
-)
+destination = qdrant(location=":memory:", model=sys.argv[2], model_path=sys.argv[3])
 
 @dlt.resource
 def films():
@@ -221,8 +220,8 @@ def waits():
 
 FILMS = {"no rows": lambda: [], "a source that fails": fails, "Ctrl-C": waits}
 
-preload_embedder(resource.configuration().embedding)
-pipeline = dlt.pipeline("films", destination=resource.destination(), dataset_name="d")
+preload_embedder(destination.configuration(None).embedding)
+pipeline = dlt.pipeline("films", destination=destination, dataset_name="d")
 pipeline.run(qdrant_adapter(films, embed="title"))
 """
 
