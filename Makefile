@@ -39,6 +39,9 @@ dev: install  ## Open Dagster's pages with the example, on http://localhost:3000
 test: install  ## Run the tests; those of the UI are skipped without a browser.
 	@$(MAKE) --no-print-directory --jobs=2 test-others test-ui
 
+# Where Python may not keep what it compiles, each process of the tests would compile our code anew.
+test-others test-ui: export PYTHONDONTWRITEBYTECODE :=
+
 test-others: install
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --ignore tests/browser
 

@@ -679,6 +679,7 @@ def test_what_a_run_embedded_before_it_failed_is_not_embedded_again(
     holds(ROWS)
 
 
+@over("rest")
 def test_a_load_that_is_taken_for_dead_though_it_lives_fails_and_loses_nothing(
     resource, qdrant_target, model, dataset, tmp_path, load, monkeypatch
 ):

@@ -68,19 +68,19 @@ def texts(qdrant_target: Target, dataset: str, embedder: Any) -> Any:
 
 
 @pytest.fixture(params=["script", "machines", "dagster"])
-def run(
-    request: pytest.FixtureRequest,
-    resource: QdrantResource,
-    dataset: str,
-    load: Load,
-    tmp_path: Path,
-) -> Any:
-    """Loads a resource: in a folder that stays, on another machine each time, in Dagster."""
+def where(request: pytest.FixtureRequest) -> str:
+    """In a folder that stays, on another machine each time, in Dagster."""
+    return str(request.param)
+
+
+@pytest.fixture
+def run(where: str, resource: QdrantResource, dataset: str, load: Load, tmp_path: Path) -> Any:
+    """Loads a resource."""
 
     def run(data: Any) -> None:
-        if request.param == "script":
+        if where == "script":
             load(data)
-        elif request.param == "machines":
+        elif where == "machines":
             load(data, machine=f"machine {len(list(tmp_path.iterdir()))}")
         else:
             assets = build_qdrant_assets(
@@ -92,9 +92,21 @@ def run(
 
 
 ADAPTERS = pytest.mark.parametrize("adapter", [qdrant_adapter, dlts_adapter])
+# What dlt's says is in dlt's schema, which is here or in Qdrant: Dagster adds nothing.
+ADAPTERS_ANYWHERE = pytest.mark.parametrize(
+    ("where", "adapter"),
+    [
+        ("script", qdrant_adapter),
+        ("machines", qdrant_adapter),
+        ("dagster", qdrant_adapter),
+        ("script", dlts_adapter),
+        ("machines", dlts_adapter),
+    ],
+    indirect=["where"],
+)
 
 
-@ADAPTERS
+@ADAPTERS_ANYWHERE
 def test_columns_that_are_named_no_longer_are_not_embedded(run, texts, adapter):
     for embed in (["title", "body"], ["title"], ["body"], ["title", "body"]):
         run(films(embed, adapter=adapter))
@@ -103,7 +115,7 @@ def test_columns_that_are_named_no_longer_are_not_embedded(run, texts, adapter):
 
 
 @ON_A_SERVER
-@ADAPTERS
+@ADAPTERS_ANYWHERE
 def test_a_resource_that_is_wrapped_no_longer_is_not_embedded(
     run, texts, adapter, qdrant_target, dataset, caplog
 ):
@@ -157,7 +169,7 @@ def test_what_was_extracted_is_loaded_as_it_was_said_then(
     assert set(texts("body", table="others")) == {1, 2}
 
 
-@ADAPTERS
+@ADAPTERS_ANYWHERE
 def test_loads_of_other_resources_leave_a_table_as_it_is(run, texts, adapter):
     run(films(["title"], adapter=adapter))
     run(films(None, name="others"))
@@ -165,7 +177,11 @@ def test_loads_of_other_resources_leave_a_table_as_it_is(run, texts, adapter):
     assert texts(table="others") == {}
 
 
-@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+@pytest.mark.parametrize(
+    ("where", "disposition"),
+    [("machines", "append"), ("script", "merge"), ("dagster", "merge"), ("machines", "replace")],
+    indirect=["where"],
+)
 def test_a_load_without_rows_leaves_a_table_embedded(
     run, texts, resource, dataset, qdrant_target, disposition
 ):
@@ -225,6 +241,7 @@ def test_hints_of_nested_tables_follow_too(run, texts, qdrant_target, dataset):
         assert set(texts(*columns, table="films__chunks")) == ({7} if columns else set())
 
 
+@pytest.mark.parametrize("where", ["script", "machines"], indirect=True)
 def test_tables_with_names_from_the_rows_follow_too(run, texts):
     rows = [{**row, "kind": f"kind{row['id']}"} for row in FILMS]
     for embed in (["title", "body"], ["body"]):
@@ -298,6 +315,7 @@ def test_hints_of_a_schema_that_the_user_keeps_in_a_file_hold(
 # -- order -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("where", ["script", "machines"], indirect=True)
 def test_the_order_of_embed_is_the_order_of_the_text(run, texts):
     rows = [{"body": row["body"], "title": row["title"], "id": row["id"]} for row in FILMS]
     run(films(["title", "body"], rows))

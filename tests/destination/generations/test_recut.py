@@ -10,11 +10,19 @@ from tests.conftest import Load
 from tests.destination.test_chunks import DOCS, LAST, counts, docs
 
 
-@pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+# Each change, and each disposition with what is cut anew and with what is not.
 @pytest.mark.parametrize(
-    "change",
-    [{"chunk": 30}, {"embed": ("body",)}, {"chunk": True}, {"said": {"index": ["title"]}}],
-    ids=["tokens", "columns", "default", "beside"],
+    ("disposition", "change"),
+    [
+        pytest.param(disposition, change, id=f"{what}, {disposition}")
+        for what, change, dispositions in (
+            ("tokens", {"chunk": 30}, ("append", "merge", "replace")),
+            ("columns", {"embed": ("body",)}, ("merge",)),
+            ("default", {"chunk": True}, ("append",)),
+            ("beside", {"said": {"index": ["title"]}}, ("append", "merge", "replace")),
+        )
+        for disposition in dispositions
+    ],
 )
 def test_other_chunks_are_made_of_the_rows_that_are_there(load: Load, chunks, change, disposition):
     key = {
