@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from dlt.common.schema.typing import TTableSchema
@@ -12,7 +13,7 @@ from dlt.common.schema.utils import (
 )
 
 from dagster_qdrant.destination.tables.names import is_of_dlt
-from dagster_qdrant.destination.tables.table_plan import PARTITION, ROW_HASH, TablePlan
+from dagster_qdrant.destination.tables.table_plan import PARTITION, TablePlan
 from dagster_qdrant.embedding.embedder import vector_size
 from dagster_qdrant.embedding.options import VECTOR_NAME_PREFIX, EmbeddingOptions
 from dagster_qdrant.embedding.sparse import KEYWORD_VECTOR
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 # second one dlt gives each row an id of its own, and not all rows of a key the same.
 MERGE_STRATEGIES = ("upsert", "delete-insert")
 _PAGE = 1024
+_SOME = 100
 
 
 def refuse_merge_strategy(table: TTableSchema) -> None:
@@ -111,7 +113,8 @@ def refuse_rows_of_another_key(
 ) -> None:
     """Rows can be merged only with rows whose ids were made of the same key.
 
-    All rows are looked at, unless the table was merged by this key the last time too.
+    All rows are looked at. If the table was merged by this key the last time too, these are some,
+    and none where each id is as former versions and dlt's own destination make it.
 
     Args:
         plan: The table as it is to be loaded.
@@ -124,10 +127,9 @@ def refuse_rows_of_another_key(
     if plan.write_disposition != "merge" or plan.nested or not collections.exists(plan.collection):
         return
     goes_on = before and (before.write_disposition, before.key) == ("merge", plan.key)
-    is_as_dlts = len(plan.key) == 1 and not plan.has_decimal_key
-    if goes_on and (is_as_dlts or not _is_of_dlt(plan, collections)):
+    if goes_on and len(plan.key) == 1 and not plan.has_decimal_key:
         return
-    row = _row_of_another_key(plan, collections)
+    row = _row_of_another_key(plan, collections, at_most=_SOME if goes_on else None)
     if row is None:
         return
     if before and before.write_disposition == "append":
@@ -145,10 +147,18 @@ def refuse_rows_of_another_key(
     )
 
 
-def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, Any] | None:
-    """A row whose point has not the id that follows from its key, if there is one."""
-    fields = list(plan.key)
-    for records in collections.pages(plan.collection, payload=fields, page=_PAGE):
+def _row_of_another_key(
+    plan: TablePlan, collections: Collections, at_most: int | None
+) -> dict[str, Any] | None:
+    """A row whose point has not the id that follows from its key, if there is one.
+
+    Args:
+        plan: The table.
+        collections: The dataset's collections.
+        at_most: How many rows are looked at; None: all.
+    """
+    pages = collections.pages(plan.collection, payload=list(plan.key), page=at_most or _PAGE)
+    for records in islice(pages, 1) if at_most else pages:
         for record in records:
             payload = record.payload or {}
             key = [payload.get(name) for name in plan.key]
@@ -156,12 +166,6 @@ def _row_of_another_key(plan: TablePlan, collections: Collections) -> dict[str, 
                 row = collections.payload(plan.collection, record.id)
                 return {name: row[name] for name in row if not is_of_dlt(name)}
     return None
-
-
-def _is_of_dlt(plan: TablePlan, collections: Collections) -> bool:
-    """Whether dlt's own destination wrote the points, whose ids differ for some keys."""
-    points = next(collections.pages(plan.collection, payload=[ROW_HASH], page=1), [])
-    return any(ROW_HASH not in (point.payload or {}) for point in points)
 
 
 def _names(columns: tuple[str, ...]) -> str:

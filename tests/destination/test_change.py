@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import dlt
@@ -572,6 +573,16 @@ def test_a_dataset_that_was_never_loaded_takes_nobodys_collection_along(
         client.drop_storage()
     pipeline.drop()
     assert qdrant_target.rows(f"{dataset}_b_c") == [MOON]
+
+
+def test_rows_that_dlts_destination_merged_by_decimals_with_zeros_are_not_doubled(
+    load: Load, qdrant_target, dataset
+):
+    rows = [{"id": Decimal("1.50"), "title": "Moon"}]
+    written_by_dlt(qdrant_target, dataset, films(rows), [{"id": "1.50", "title": "Moon"}])
+    with refused("holds rows that were loaded in another way|was loaded with"):
+        load(films(rows), machine="new")
+    assert len(qdrant_target.rows(f"{dataset}_films")) == 1
 
 
 def test_rows_that_dlts_destination_merged_by_several_columns_go_with_a_refresh(
