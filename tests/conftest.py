@@ -113,8 +113,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test against the kinds of Qdrant that matter to it."""
     chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "qdrant_kind" in metafunc.fixturenames and "qdrant_kind" not in chosen:
-        marked = metafunc.definition.get_closest_marker("every_qdrant") is not None
-        metafunc.parametrize("qdrant_kind", targets(every=marked), indirect=True)
+        marked = {mark.name for mark in metafunc.definition.iter_markers()}
+        chosen = targets(every="every_qdrant" in marked, memory="in_memory" in marked)
+        metafunc.parametrize("qdrant_kind", chosen, indirect=True)
 
 
 @pytest.fixture

@@ -69,10 +69,10 @@ class Target:
         """Remove the collections of a test, where others are too."""
         if self.kind in ("rest", "grpc"):
             shared_server().remove_collections(prefix)
-        elif self.kind == "external":
+        elif self.kind in ("memory", "external"):
             with self._look() as client:
                 for entry in client.get_collections().collections:
-                    if entry.name.startswith(prefix):
+                    if self.kind == "memory" or entry.name.startswith(prefix):
                         client.delete_collection(entry.name)
 
 
@@ -120,7 +120,15 @@ def external(_folder: Path) -> Iterator[Target]:
     yield Target("external", {"location": os.environ["QDRANT_TEST_URL"], "api_key": key})
 
 
-def targets(*, every: bool) -> list[Any]:
+_KINDS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
+    "memory": memory,
+    "path": path,
+    "rest": rest,
+    "grpc": grpc,
+}
+
+
+def targets(*, every: bool, memory: bool = False) -> list[Any]:
     """The kinds of Qdrant that a test runs against; also the environment's server.
 
     The real engine alone, unless the kind can make the difference. `make test-lowest` runs
@@ -129,18 +137,14 @@ def targets(*, every: bool) -> list[Any]:
 
     Args:
         every: Whether the test is marked `every_qdrant`: on a path and over gRPC too.
+        memory: Whether it is marked `in_memory`: what it tests is not at Qdrant, whose engine
+            takes longer for new collections than the rest of a load.
     """
-    kinds: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {
-        "memory": memory,
-        "path": path,
-        "rest": rest,
-        "grpc": grpc,
-    }
     if chosen := os.environ.get("TEST_TARGETS"):
         names = chosen.split(",")
     else:
-        names = ["path", "rest", "grpc"] if every else ["rest"]
-    found = [pytest.param(kinds[name], id=name) for name in names]
+        names = ["path", "rest", "grpc"] if every else ["memory"] if memory else ["rest"]
+    found = [pytest.param(_KINDS[name], id=name) for name in names]
     if "QDRANT_TEST_URL" in os.environ:
         found.append(pytest.param(external, id="external"))
     return found

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from dagster_qdrant import QdrantResource, QdrantTerminalError, qdrant_adapter
 from dagster_qdrant.destination.tables.hints import TABLE_HINT, embedded_columns
 
+pytestmark = pytest.mark.in_memory
+
 
 def test_one_column_or_several_are_named_in_one_hint():
     for embed, columns in (("a", ["a"]), (["b", "a"], ["b", "a"])):

@@ -22,6 +22,8 @@ from dagster_qdrant import (
 )
 from tests.targets import Target, shared_server
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [{"id": 1, "title": "Blade Runner"}, {"id": 2, "title": "Her"}]
 ACTORS = [{"id": 1, "name": "Harrison Ford"}]
 

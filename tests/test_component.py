@@ -16,6 +16,8 @@ from dagster.components.testing import create_defs_folder_sandbox
 from dagster_qdrant import QdrantCollectionsComponent, QdrantResource, build_qdrant_checks
 from dagster_qdrant.component import QdrantLoad
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = dg.AssetKey(["movies", "films"])
 
 

@@ -18,6 +18,8 @@ from dagster_qdrant.garbage_collection import (
     only_new_collected,
 )
 
+pytestmark = pytest.mark.in_memory
+
 
 @pytest.fixture(autouse=True)
 def nothing_frozen(monkeypatch):

@@ -11,6 +11,8 @@ from dagster_qdrant import QdrantConfigurationError, QdrantResource
 from dagster_qdrant.destination.configuration import QdrantDestinationConfiguration
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 SECRET = "very-secret-key"
 
 

@@ -10,6 +10,8 @@ from dagster_qdrant import QdrantResource, qdrant_adapter
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 
 def films(rows, embed="title", **hints):
     return qdrant_adapter(dlt.resource(rows, name="films", **hints), embed=embed)

@@ -21,6 +21,8 @@ from dagster_qdrant.qdrant.connection import connect
 from dagster_qdrant.qdrant.connection_options import ConnectionOptions
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [
     {"id": 1, "title": "Blade Runner", "plot": "A detective hunts androids in the rain."},
     {"id": 2, "title": "Ex Machina", "plot": "A programmer falls for a robot."},

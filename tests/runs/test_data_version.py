@@ -15,6 +15,8 @@ from dagster_qdrant import (
 )
 from dagster_qdrant.destination.writing.load_counts import LoadCounts, load_reports
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [{"id": 1, "title": "Moon"}, {"id": 2, "title": "Her"}]
 DATASET = "versions"
 KEY = dg.AssetKey([DATASET, "films"])

@@ -15,6 +15,8 @@ from dagster_qdrant import (
 )
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 
 def table(name, rows=({"id": 1, "title": "Moon"}, {"id": 2, "title": "Her"})):
     data = dlt.resource(list(rows), name=name, write_disposition="merge", primary_key="id")

@@ -7,6 +7,8 @@ import pytest
 from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [{"id": 1, "title": "Moon"}, {"id": 2, "title": "Her"}]
 
 

@@ -8,6 +8,8 @@ from dagster_qdrant import QdrantResource, QdrantTerminalError, build_qdrant_ass
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 
 def table(name, rows=({"id": 1, "title": "Moon"},), **hints):
     return dlt.resource(list(rows), name=name, **hints)

@@ -19,6 +19,8 @@ from dagster_qdrant import (
 )
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 RANGE = {
     "dagster/asset_partition_range_start": DAYS[0],

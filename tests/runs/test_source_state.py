@@ -8,6 +8,8 @@ from dagster_qdrant import QdrantResource, build_qdrant_assets, qdrant_adapter, 
 from tests.conftest import Load
 from tests.targets import Target
 
+pytestmark = pytest.mark.in_memory
+
 last = {"id": 2}
 
 

@@ -11,6 +11,8 @@ from dagster_qdrant.destination import load_job
 from dagster_qdrant.destination.writing import progress
 from tests.conftest import Load
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [
     {"id": 1, "title": "Blade Runner"},
     {"id": 2, "title": "Her"},
