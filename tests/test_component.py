@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
-from pathlib import Path
+from unittest.mock import patch
 
 import dagster as dg
 import dlt
@@ -522,7 +520,10 @@ def test_in_python_it_takes_the_same():
         Searched(loads=[unknown]).build_defs(context)
 
 
-def test_dg_lists_scaffolds_and_checks_it(tmp_path):
+def test_dg_lists_scaffolds_and_checks_it(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+    from dagster_dg_cli.cli import create_dg_cli
+
     package = tmp_path / "src" / "cinema"
     (package / "defs").mkdir(parents=True)
     for folder in (package, package / "defs"):
@@ -539,26 +540,16 @@ def test_dg_lists_scaffolds_and_checks_it(tmp_path):
         '[tool.dg]\ndirectory_type = "project"\n\n'
         '[tool.dg.project]\nroot_module = "cinema"\n'
     )
-    bin_folder = Path(sys.executable).parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), os.environ.get("PYTHONPATH", "")]),
-        "PATH": os.pathsep.join([str(bin_folder), os.environ["PATH"]]),
-        "DG_CLI_CONFIG": str(tmp_path / "none.toml"),
-        "COLUMNS": "200",
-    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    monkeypatch.setenv("DG_CLI_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("COLUMNS", "200")
 
     def dg_cli(*arguments: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            [bin_folder / "dg", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert (done.returncode != 0) is fails, done.stdout + done.stderr
-        return done.stdout
+        with patch.dict(os.environ):  # it marks the process as one that validates definitions
+            done = CliRunner().invoke(create_dg_cli(), arguments)
+        assert (done.exit_code != 0) is fails, done.output
+        return done.output
 
     component = "dagster_qdrant.QdrantCollectionsComponent"
     assert component in dg_cli("list", "components")
