@@ -10,6 +10,8 @@ from dagster_qdrant.errors import QdrantTerminalError, QdrantTransientError
 from example_project.model import MODEL_NAME
 from tests.embedding.service import answer
 
+pytestmark = pytest.mark.in_memory
+
 FILMS = [
     {"id": 1, "title": "Blade Runner", "plot": "A detective hunts androids in the rain."},
     {"id": 2, "title": "Amelie", "plot": "A waitress in Paris mends her neighbours' lives."},

@@ -22,6 +22,8 @@ from example_project.model import MODEL_NAME
 from tests.embedding.service import answer, cut
 from tests.test_security import all_texts_of, assert_hidden, assert_no_file_holds, recorder
 
+pytestmark = pytest.mark.in_memory
+
 KEY = "sEcReT-kEy-0f-ThE-sErViCe"
 
 _ = recorder  # a fixture
