@@ -280,6 +280,7 @@ def test_a_storm_that_outlasts_all_retries_ends_the_load_until_it_is_over(
 
 
 @no_waits
+@with_options(upload_max_retries=9)  # of four at a time, one may be the fifth more than once
 def test_one_failure_in_every_five_requests_is_not_noticed(
     load: Load, server, qdrant_target, holds
 ):

@@ -304,10 +304,15 @@ def test_a_window_is_checked_while_the_next_one_is_written(load: Load, resource,
     windows, checked = [], []
 
     def writes(writer, rows):
-        windows.extend(row for row in rows if "title" in row.payload)
-        if len(windows) > 2:
-            begun.set()
-        upsert(writer, rows)
+        write = upsert(writer, rows)
+
+        def watched():
+            windows.extend(row for row in rows if "title" in row.payload)
+            if len(windows) > 2:
+                begun.set()
+            write()
+
+        return watched
 
     def checks(writer, point_ids):
         if windows:
