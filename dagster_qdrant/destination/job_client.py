@@ -49,6 +49,7 @@ from dagster_qdrant.destination.load_job import QdrantLoadJob
 from dagster_qdrant.destination.loads.books import Books
 from dagster_qdrant.destination.loads.dlt_tables import DltTables
 from dagster_qdrant.destination.loads.kept_schema import forget_hints
+from dagster_qdrant.destination.loads.known_tables import learn_tables
 from dagster_qdrant.destination.loads.load import Load
 from dagster_qdrant.destination.loads.load_leases import lease_of
 from dagster_qdrant.destination.loads.load_package import (
@@ -186,11 +187,10 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         nested = get_nested_tables(self.schema.tables, root.table_name, include_self=False)
         return [self.plan(str(table["name"])) for table in nested]
 
-    def _plans_before(self, stored: KeptSchema | None) -> dict[str, TablePlan]:
-        """How tables were loaded last, as far as this schema knows."""
-        if stored is None:
+    def _plans_before(self, schema: Schema | None) -> dict[str, TablePlan]:
+        """How tables were loaded last, as far as the schema knows that was stored last."""
+        if schema is None:
             return {}
-        schema = Schema.from_stored_schema(json.loads(stored.info.schema))
         return {
             name: TablePlan.of(table, schema, self.collections.name(name))
             for name in schema.data_table_names()
@@ -258,10 +258,11 @@ class QdrantJobClient(JobClientBase, WithStateSync):
         # dlt throws away what waits to be loaded into a dataset that does not exist. So that rows
         # wait for a mended mistake, the dataset exists before anything is refused.
         stored = self._books.open()
+        known = self._learn(stored)
         tables = super().verify_schema(only_tables, new_jobs)  # type: ignore[arg-type]
         load_id = load_package_state()["load_id"]
         dlt_tables = set(self.schema.dlt_table_names())
-        before = self._plans_before(stored)
+        before = self._plans_before(known)
         collections = KnownCollections(self.collections)
         emptied, targets = emptied_tables(), LoadTargets(collections, self.config)
         data_tables = sorted((str(t["name"]), t) for t in tables if t["name"] not in dlt_tables)
@@ -303,8 +304,19 @@ class QdrantJobClient(JobClientBase, WithStateSync):
             self._books.make()
             with lease.alive(self.dlt_tables):
                 pass
-        lease.stored_schema = None if lease.had_to_wait or emptied else stored
+        if lease.had_to_wait:  # the loads that came first may have stored another one
+            stored = self._books.newest_schema()
+            self._learn(stored)
+        lease.stored_schema = None if emptied else stored
         return tables
+
+    def _learn(self, stored: KeptSchema | None) -> Schema | None:
+        """Let the schema of the load know of all tables that are stored."""
+        if stored is None:
+            return None
+        schema = Schema.from_stored_schema(json.loads(stored.info.schema))
+        learn_tables(self.schema, schema, dropped_tables())
+        return schema
 
     def update_stored_schema(
         self,

@@ -60,15 +60,19 @@ class Books:
     def open(self) -> KeptSchema | None:
         """See that they are there, and read the schema as it was stored last."""
         try:
-            stored = self._schemas.kept(self._schema.name)
+            stored = self.newest_schema()
         except QdrantTransientError:
             raise
         except QdrantTerminalError:  # a load died before the index to sort by was there
             self.make()
-            return self._schemas.kept(self._schema.name)
+            return self.newest_schema()
         if not self.are_complete(stored):
             self.make()
         return stored
+
+    def newest_schema(self) -> KeptSchema | None:
+        """The schema as it was stored last; None if it never was."""
+        return self._schemas.kept(self._schema.name)
 
     def are_complete(self, stored: KeptSchema | None) -> bool:
         """Whether all of them are as this version makes them, by what is stored."""
@@ -82,7 +86,7 @@ class Books:
         Args:
             newest: The newest one, if it is known.
         """
-        newest = newest or self._schemas.kept(self._schema.name)
+        newest = newest or self.newest_schema()
         is_newest = newest and newest.info.version_hash == self._schemas.kept_version_hash
         if not (is_newest and self.are_complete(newest)):
             self._schemas.store(self.made)
