@@ -219,9 +219,8 @@ def test_until_all_is_embedded_again_the_former_vectors_can_be_searched(
 ):
     loaded(FILMS, "merge")
     before = qdrant_target.points(f"{dataset}_films", vectors=True)
-    upsert = PointWriter._upsert
     with monkeypatch.context() as patched:
-        patched.setattr(PointWriter, "_upsert", fail_after(upsert, 2))
+        patched.setattr(PointWriter, "_send", fail_after(PointWriter._send, 2))
         with pytest.raises(PipelineStepFailed, match="an interruption"):
             loaded(LATER, "merge", upload_batch_size=2, **other_model)
     assert qdrant_target.points(f"{dataset}_films", vectors=True) == before
@@ -247,7 +246,7 @@ def test_what_an_attempt_with_yet_another_model_left_is_not_in_the_way(
 ):
     loaded(FILMS, "merge")
     with monkeypatch.context() as patched:
-        patched.setattr(PointWriter, "_upsert", fail_after(PointWriter._upsert, 2))
+        patched.setattr(PointWriter, "_send", fail_after(PointWriter._send, 2))
         with pytest.raises(PipelineStepFailed, match="an interruption"):
             loaded(LATER, "merge", upload_batch_size=2, **other_model)
     loaded(LATER, "merge", embed=["title", "id"])
