@@ -296,7 +296,12 @@ def test_a_dedup_sort_column_says_which_row_of_a_key_counts(
 
 
 @pytest.mark.parametrize(
-    ("values", "highest"), [([Decimal("9.5"), Decimal(10)], "10"), ([b"a", b"\xff"], "/w==")]
+    ("values", "highest"),
+    [
+        ([Decimal("9.5"), Decimal(10)], "10"),
+        ([Decimal("NaN"), Decimal(1)], "1"),
+        ([b"a", b"\xff"], "/w=="),
+    ],
 )
 def test_decimals_and_bytes_are_sorted_by_what_they_are_and_not_by_their_text(
     load: Load, qdrant_target: Target, dataset, values, highest
@@ -307,11 +312,12 @@ def test_decimals_and_bytes_are_sorted_by_what_they_are_and_not_by_their_text(
     assert [row["version"] for row in qdrant_target.rows(f"{dataset}_films")] == [highest] * 2
 
 
+@pytest.mark.parametrize(("one", "same"), [("1.5", "1.50"), ("0", "-0.0")])
 def test_a_decimal_key_that_comes_with_other_zeros_is_the_same(
-    load: Load, qdrant_target: Target, dataset
+    load: Load, qdrant_target: Target, dataset, one, same
 ):
     merged = {"write_disposition": "merge", "primary_key": "id"}
-    rows = [{"id": Decimal("1.5"), "title": "Moon"}, {"id": Decimal("1.50"), "title": "Her"}]
+    rows = [{"id": Decimal(one), "title": "Moon"}, {"id": Decimal(same), "title": "Her"}]
     for some in (rows[:1], rows):
         load(films(some, **merged))
     [row] = qdrant_target.rows(f"{dataset}_films")

@@ -19,7 +19,7 @@ def shortest_decimal(value: Decimal | str) -> str:
         >>> shortest_decimal("1.50"), shortest_decimal("1E+2")
         ('1.5', '100')
     """
-    text = f"{Decimal(value):f}"
+    text = f"{Decimal(value) or Decimal():f}"  # -0 is 0
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -35,7 +35,8 @@ def sortable(value: Any, data_type: str | None) -> Any:
         True
     """
     if isinstance(value, str) and data_type in DECIMALS:
-        return Decimal(value)
+        number = Decimal(value)
+        return None if number.is_nan() else number  # which is neither more nor less than others
     if isinstance(value, str) and data_type == "binary":
         return base64.b64decode(value)
     return value
