@@ -34,10 +34,11 @@ class KnownCollections(Collections):
 
     def describe(self, collection: str) -> models.CollectionInfo | None:
         """What Qdrant says of a collection, or None if there is none."""
-        if collection in self._infos:
+        try:  # in one step: another thread may forget it
             return self._infos[collection]
-        info = self._infos[collection] = super().describe(collection)
-        return info
+        except KeyError:
+            info = self._infos[collection] = super().describe(collection)
+            return info
 
     def look_up(self, collections: Iterable[str]) -> None:
         """Ask about some collections ahead, several at a time: a server may be far away."""
