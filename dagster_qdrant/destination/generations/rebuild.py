@@ -183,11 +183,12 @@ def _windows(
 ) -> Iterator[list[Row]]:
     made_by = Fingerprints.of(plan, embedding)
     info = collections.describe(plan.collection)
-    numbers = set(about(info).get("numbers") or ()) if info else set()
+    numbers = TableHint.read(about(info)).numbers if info else ()
+    no_numbers_now = set(numbers) - set(plan.numbers)
     for records in collections.pages(plan.collection, payload=True, page=plan.rows_at_once):
         payloads = [(str(record.id), _without_hashes(record.payload or {})) for record in records]
         for _, payload in payloads:
-            for name in numbers.difference(plan.numbers) & payload.keys():
+            for name in no_numbers_now & payload.keys():
                 payload[name] = as_decimal(payload[name])
         yield [
             Row.of(payload, plan, made_by, size=len(json.dumpb(payload)), point_id=point_id)

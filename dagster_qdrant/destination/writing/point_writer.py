@@ -205,13 +205,7 @@ class PointWriter:
             )
             for row in rows
         ]
-        return partial(
-            self._connection.request,
-            self._connection.client.upsert,
-            self._plan.target,
-            points=points,
-            wait=True,
-        )
+        return self._request(self._connection.client.upsert, points=points)
 
     def _overwrite(self, rows: list[Row]) -> Callable[[], object]:
         from qdrant_client import models
@@ -243,22 +237,15 @@ class PointWriter:
     def _delete(self, rows: list[Row]) -> Callable[[], object]:
         from qdrant_client import models
 
-        return partial(
-            self._connection.request,
-            self._connection.client.delete,
-            self._plan.target,
-            points_selector=models.PointIdsList(points=[row.point_id for row in rows]),
-            wait=True,
-        )
+        ids = models.PointIdsList(points=[row.point_id for row in rows])
+        return self._request(self._connection.client.delete, points_selector=ids)
 
     def _update(self, operations: list[models.UpdateOperation]) -> Callable[[], object]:
-        return partial(
-            self._connection.request,
-            self._connection.client.batch_update_points,
-            self._plan.target,
-            update_operations=operations,
-            wait=True,
-        )
+        update = self._connection.client.batch_update_points
+        return self._request(update, update_operations=operations)
+
+    def _request(self, operation: Callable[..., object], **what: Any) -> Callable[[], object]:
+        return partial(self._connection.request, operation, self._plan.target, wait=True, **what)
 
     def _verify(self, point_ids: list[str]) -> None:
         found = self._count(point_ids)
