@@ -9,9 +9,17 @@ from typing import Any
 import dlt
 import pytest
 
-from dagster_qdrant import qdrant_adapter
+from dagster_qdrant import QdrantResource, qdrant_adapter
 from dagster_qdrant.destination.loads.load import Load as LoadUnderWay
 from tests.conftest import Load
+from tests.targets import Target
+
+
+@pytest.fixture
+def resource(qdrant_target: Target, model: dict[str, Any]) -> QdrantResource:
+    """One whose loads are given time before they count as dead."""
+    return QdrantResource(**qdrant_target.options, **model)
+
 
 BEFORE = [{"id": 1, "title": "Moon"}]
 SINCE = [{"id": 1, "title": "Moon", "tags": ["space"], "year": 2009}]

@@ -1,7 +1,6 @@
 """How many requests a load makes of a server, which is what it costs where nothing changed."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,27 +82,33 @@ def test_a_new_collection_is_looked_for_once_before_the_load_has_its_turn_and_on
 def test_collections_and_their_indexes_are_made_and_looked_for_some_at_a_time(
     load: Load, monkeypatch
 ):
-    under_way: Counter[str] = Counter()
-    most: Counter[str] = Counter()
-    guard, request = threading.Lock(), Connection.request
+    kinds = {"get_collection", "create_collection", "create_payload_index"}
+    under_way: Counter[tuple[str, bool]] = Counter()
+    together: set[tuple[str, bool]] = set()
+    changed, request = threading.Condition(), Connection.request
 
-    def counted(self: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched(self: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Each waits for another of its kind, until two were under way together."""
         name = operation.__name__
-        with guard:
-            under_way[name] += 1
-            most[name] = max(most[name], under_way[name])
+        if name not in kinds:
+            return request(self, operation, *args, **kwargs)
+        key = name, "__dlt_" in args[0]
+        with changed:
+            under_way[key] += 1
+            if under_way[key] > 1:
+                together.add(key)
+            changed.notify_all()
+            changed.wait_for(lambda: key in together, timeout=10)
         try:
-            time.sleep(0.05)
             return request(self, operation, *args, **kwargs)
         finally:
-            with guard:
-                under_way[name] -= 1
+            with changed:
+                under_way[key] -= 1
 
-    monkeypatch.setattr(Connection, "request", counted)
+    monkeypatch.setattr(Connection, "request", watched)
     tables = [films("replace").with_name(f"films_{n}") for n in range(4)]
     load(tables)
-    assert most["create_collection"] == 4
-    assert most["create_payload_index"] > 4
-    most.clear()
+    assert together == {(name, of_dlt) for name in kinds for of_dlt in (True, False)}
+    together.clear()
     load(tables)
-    assert most["get_collection"] == 4
+    assert together == {("get_collection", False)}
